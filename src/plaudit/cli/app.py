@@ -1,0 +1,228 @@
+"""The shell: the table of commands, and the contract that all of them keep.
+
+Part of the command line (see `plaudit.cli` for how a command is written). Invariant: exit 0 is done, 1 our fault, 2 the
+user's input, 130 Ctrl-C; an error is one sentence on stderr (and `{"error": ...}` on stdout under `--json`), and its
+traceback is shown only under `--debug`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import difflib
+import errno
+import importlib
+import json
+import logging
+import math
+import os
+import sys
+import traceback
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TextIO
+
+from cyclopts import App, CycloptsError, Parameter
+
+from plaudit import __version__
+from plaudit.cli.progress import json_mode
+from plaudit.errors import InputError, PlauditError
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A line of the table; `plaudit best-of` is the function `best_of` in `plaudit/cli/best_of.py`."""
+
+    name: str
+    help: str
+
+    @property
+    def target(self) -> str:
+        """Where its function is, as `module:function`."""
+        word = self.name.replace("-", "_")
+        return f"plaudit.cli.{word}:{word}"
+
+    def load(self) -> Callable[..., Any]:
+        """Its function, imported now."""
+        module, function = self.target.split(":")
+        loaded: Callable[..., Any] = getattr(importlib.import_module(module), function)
+        return loaded
+
+
+COMMANDS: tuple[Command, ...] = (
+    Command("demo", "The whole story on the embedded model; no network."),
+    Command("score", "Score the completions of a file with a reward model."),
+    Command("doctor", "Versions, devices, matmul peak, and which attention back end is used, and why."),
+)
+
+EPILOGUE = "Every command takes --json (one JSON object on stdout) and --debug (tracebacks)."
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Failure:
+    """How a failure is told: the exit code and the sentence."""
+
+    code: int
+    sentence: str
+
+
+def build_app(tokens: Sequence[str]) -> App:
+    """The parser for these arguments: of one command if they begin with one (it is imported now), else of the table."""
+    named = next((command for command in COMMANDS if tokens and command.name == tokens[0]), None)
+    app = App(
+        name=f"plaudit {named.name}" if named else "plaudit",
+        help=None if named else "Preference data in, a reward model that people can trust and use out.",
+        help_epilogue=EPILOGUE,
+        version=__version__,
+        version_flags=() if named else ("--version",),
+        default_parameter=Parameter(negative="", show_default=_shown_default),
+        help_format="plaintext",
+        exit_on_error=False,
+        print_error=False,
+        suppress_keyboard_interrupt=False,
+        result_action="return_value",
+    )
+    if named:
+        app.default(named.load())
+        app["--help"].show = False
+        return app
+    for command in COMMANDS:
+        app.command(command.target, name=command.name, help=command.help)
+    return app
+
+
+def _shown_default(value: Any) -> str | None:
+    """A default worth a reader's time: not that a flag is off, or that nothing was given."""
+    return None if value is None or value is False or value == [] or value == () else str(value)
+
+
+def check_command(tokens: Sequence[str]) -> None:
+    """Raise InputError if the arguments begin with a word that is no command, naming the nearest."""
+    names = [command.name for command in COMMANDS]
+    if not tokens or tokens[0] in (*names, "--help", "-h", "--version"):
+        return
+    near = difflib.get_close_matches(tokens[0], [*names, "--help", "--version"], n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"the commands are {', '.join(names)}"
+    raise InputError(f"{tokens[0]!r} is not a command of plaudit; {hint} (see plaudit --help)")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The `plaudit` command; gives the exit code (the console script exits with it)."""
+    tokens, wants_json, wants_debug = split_flags(sys.argv[1:] if argv is None else argv)
+    silence_libraries(wants_debug)
+    stdout = sys.stdout
+    try:
+        with json_mode(wants_json), machine_stdout(wants_json):
+            result = dispatch(tokens)
+        if wants_json:
+            write_json(stdout, {} if result is None else result)
+        stdout.flush()
+        return 0
+    except BrokenPipeError:
+        # Whoever read us has left (`| head`): nothing to tell, and the exit must not try to flush to them either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stdout.fileno())
+        return 141
+    except (Exception, KeyboardInterrupt) as error:
+        failure = explain(error, tokens)
+        if wants_debug:
+            traceback.print_exception(error)
+        print(f"plaudit: {failure.sentence}", file=sys.stderr)
+        if wants_json:
+            write_json(stdout, {"error": failure.sentence.removeprefix("error: "), "exit": failure.code})
+        return failure.code
+
+
+def dispatch(tokens: Sequence[str]) -> Any:
+    """Call what the arguments name, or print the help they ask for."""
+    check_command(tokens)
+    app = build_app(tokens)
+    own = tokens[1:] if app.default_command else tokens
+    return app(own)
+
+
+def split_flags(argv: Sequence[str]) -> tuple[list[str], bool, bool]:
+    """The arguments without `--json` and `--debug`, which may stand anywhere before a `--`, and whether each was there."""
+    end = list(argv).index("--") if "--" in argv else len(argv)
+    ours = argv[:end]
+    tokens = [a for a in ours if a not in ("--json", "--debug")] + list(argv[end:])
+    return tokens, "--json" in ours, "--debug" in ours
+
+
+def explain(error: BaseException, tokens: Sequence[str]) -> Failure:
+    """The exit code and the sentence that an error deserves."""
+    if isinstance(error, KeyboardInterrupt):
+        return Failure(code=130, sentence="stopped by Ctrl-C")
+    if isinstance(error, CycloptsError):
+        return Failure(code=2, sentence=f"error: {one_line(error)} ({_help_hint(tokens)})")
+    if isinstance(error, PlauditError):
+        return Failure(code=2 if isinstance(error, InputError) else 1, sentence=f"error: {one_line(error)}")
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        where = f" while writing {error.filename}" if error.filename else ""
+        return Failure(
+            code=2, sentence=f"error: the disk is full{where}; free some space and run the same command again"
+        )
+    if isinstance(
+        error, FileNotFoundError | PermissionError | FileExistsError | IsADirectoryError | NotADirectoryError
+    ):
+        what = f"{error.filename}: {error.strerror}" if error.filename else one_line(error)
+        return Failure(code=2, sentence=f"error: {what}; name a path that this command can use")
+    what = f"{type(error).__name__}: {one_line(error)}" if one_line(error) else type(error).__name__
+    return Failure(code=1, sentence=f"error: {what}; this is our fault, not yours (--debug shows where)")
+
+
+def one_line(error: BaseException) -> str:
+    """The error's words on one line."""
+    return " ".join(str(error).split())
+
+
+def _help_hint(tokens: Sequence[str]) -> str:
+    known = bool(tokens) and any(command.name == tokens[0] for command in COMMANDS)
+    return f"see plaudit {tokens[0]} --help" if known else "see plaudit --help"
+
+
+@contextlib.contextmanager
+def machine_stdout(is_json: bool) -> Iterator[None]:
+    """Under `--json`, whatever anything prints goes to stderr: stdout is kept for the one object."""
+    if not is_json:
+        yield
+        return
+    with contextlib.redirect_stdout(sys.stderr):
+        yield
+
+
+def silence_libraries(is_debug: bool) -> None:
+    """Keep other libraries' bars and warnings from the screen, unless someone is looking for a fault."""
+    if is_debug:
+        return
+    # Environment, not calls: a call would import them, and help would take seconds.
+    for name in ("HF_HUB_DISABLE_PROGRESS_BARS", "HF_DATASETS_DISABLE_PROGRESS_BARS", "TQDM_DISABLE"):
+        os.environ.setdefault(name, "1")
+    for name in ("TRANSFORMERS_VERBOSITY", "DATASETS_VERBOSITY", "HF_HUB_VERBOSITY"):
+        os.environ.setdefault(name, "error")
+    warnings.filterwarnings("ignore")
+    logging.getLogger().setLevel(logging.ERROR)
+
+
+def write_json(stream: TextIO, value: Any) -> None:
+    """One object, one line; what JSON has no word for (NaN, infinity) is null."""
+    stream.write(json.dumps(plain(value), ensure_ascii=False, allow_nan=False) + "\n")
+    stream.flush()
+
+
+def plain(value: Any) -> Any:
+    """A value as JSON knows it: records become objects, paths and other things their text, non-finite numbers null."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, str | bool | int | None):
+        return value
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else None
+    if isinstance(value, Sequence | set | frozenset):
+        return [plain(item) for item in value]
+    if isinstance(value, Path):
+        return str(value)
+    return plain(value.item()) if hasattr(value, "item") else str(value)

@@ -1,0 +1,24 @@
+"""Options that several commands share, so that a word means the same in all of them.
+
+Part of the shell (see `plaudit.cli`); imports nothing of the library. Invariant: an option that two commands take is
+declared here once, with its short name and its help.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+Out = Annotated[str, Parameter(alias="-o", metavar="PATH", help="Where the result goes.")]
+"""`--out`, `-o`: a file or a folder; `-` is stdout where a command allows it."""
+
+ConfigFile = Annotated[Path, Parameter(alias="-c", metavar="PATH", help="A YAML or TOML file of settings.")]
+"""`--config`, `-c`."""
+
+Dtype = Annotated[
+    Literal["float32", "bfloat16", "auto"],
+    Parameter(help="What the backbone computes in; auto is bfloat16 where the machine is fast at it."),
+]
+"""`--dtype`, on every command that runs a model."""

@@ -1,0 +1,138 @@
+"""What a command says while it works: a bar on a terminal, quiet lines elsewhere, and never a word on stdout by accident.
+
+Part of the shell (see `plaudit.cli`). Invariant: under `--json`, stdout holds one JSON object and nothing else; progress
+and notes go to stderr always, and there progress is silent under `--json` unless someone is looking (a terminal).
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, TextColumn
+from rich.progress import Progress as Bar
+from rich.table import Column
+
+_json_mode = False
+
+
+def is_json() -> bool:
+    """Whether `--json` was given: stdout then belongs to the one object."""
+    return _json_mode
+
+
+@contextmanager
+def json_mode(on: bool) -> Iterator[None]:
+    """The time of one command, with or without `--json`."""
+    global _json_mode
+    before, _json_mode = _json_mode, on
+    try:
+        yield
+    finally:
+        _json_mode = before
+
+
+def say(sentence: str) -> None:
+    """A note for whoever watches, on stderr; also under `--json`, since nothing is silent."""
+    print(sentence, file=sys.stderr, flush=True)
+
+
+def show(result: Any) -> None:
+    """The result for people (text, or a rich table) on stdout; left out under `--json`."""
+    if is_json():
+        return
+    if isinstance(result, str):
+        print(result, flush=True)
+    else:
+        Console(file=sys.stdout).print(result)
+
+
+class Progress:
+    """How far a job is, on stderr: a rich bar on a terminal, else a line every `every_s` seconds and one at the end.
+
+    `update(done, total, **fields)` may be called as often as one likes. A field's name is printed with `_per_` as `/` and
+    `_` as a space (`unique_tokens_per_s=9120.0` is "9,120 unique tokens/s"); a field that is text is printed as it came.
+    The rate of `unit` and the time left are worked out here.
+    """
+
+    def __init__(self, title: str, *, unit: str = "rows", total: int | None = None, every_s: float = 10.0) -> None:
+        self.title, self.unit, self.total, self.every_s = title, unit, total, every_s
+        self.done, self.first_done = 0, 0
+        self.fields: dict[str, float | str] = {}
+        self._start = self._said = time.monotonic()
+        self._bar: Bar | None = None
+
+    def __enter__(self) -> Progress:
+        self._start = self._said = time.monotonic()
+        if sys.stderr.isatty():
+            about = TextColumn("{task.fields[about]}", table_column=Column(no_wrap=True, overflow="ellipsis"))
+            narrow = Console(file=sys.stderr).width < 80
+            columns = [TextColumn("{task.description}"), *([] if narrow else [BarColumn(bar_width=20)]), about]
+            self._bar = Bar(*columns, console=Console(file=sys.stderr), refresh_per_second=4)
+            self._task = self._bar.add_task(self.title, total=self.total, about="")
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+        elif kind is None and not is_json():
+            say(f"{self.title}: {self.line(is_last=True)}")
+
+    def start_at(self, done: int) -> None:
+        """`done` were there before this job began (a resumed one): they count as done, not towards the rate."""
+        self.done = self.first_done = done
+
+    def update(self, done: int, total: int | None = None, **fields: float | str) -> None:
+        """`done` of `total` so far, and anything else worth watching."""
+        self.done, self.total = done, self.total if total is None else total
+        self.fields.update(fields)
+        now = time.monotonic()
+        if self._bar is not None:
+            self._bar.update(self._task, completed=done, total=self.total, about=self.line())
+        elif not is_json() and now - self._said >= self.every_s:
+            self._said = now
+            say(f"{self.title}: {self.line()}")
+
+    def line(self, *, is_last: bool = False) -> str:
+        """The state as one line: done, rate, fields, and the time left (or, at the end, the time it took)."""
+        elapsed = max(time.monotonic() - self._start, 1e-9)
+        rate = (self.done - self.first_done) / elapsed
+        parts = [f"{self.done:,}" + (f"/{self.total:,}" if self.total is not None else "") + f" {self.unit}"]
+        parts += [f"{format_number(rate)} {self.unit}/s"] if rate else []
+        parts += [format_field(name, value) for name, value in self.fields.items()]
+        if is_last:
+            parts.append(f"took {format_seconds(elapsed)}")
+        elif self.total is not None and rate > 0:
+            parts.append(f"{format_seconds((self.total - self.done) / rate)} left")
+        return ", ".join(parts)
+
+
+def format_field(name: str, value: float | str) -> str:
+    """A field as people read it: rates put the number first, the rest the name."""
+    words = name.replace("_per_", "/").replace("_", " ")
+    if isinstance(value, str):
+        return f"{words} {value}"
+    return f"{format_number(value)} {words}" if "/" in words else f"{words} {format_number(value)}"
+
+
+def format_number(value: float) -> str:
+    """Three significant digits, thousands apart, no exponent in the range people read."""
+    if isinstance(value, int) or abs(value) >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.3g}"
+
+
+def format_seconds(seconds: float) -> str:
+    """1.4 s, 2 min 05 s, 3 h 07 min."""
+    if seconds < 60:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
