@@ -38,7 +38,7 @@ file, `cli/score.py`, holds a public function of the same name (`best_of` for a 
         return {"rows": 812, "unscored": 3}             # the result for machines: printed under --json
 
 Parameters before the star are positional (`list[str]` takes all that follow), after it they are `--options`; a default
-makes one optional, `bool` makes a flag. Types are checked and shown, `Literal` gives choices with the nearest suggestion.
+makes one optional, `bool` makes a flag. Types are checked and shown, `Literal` gives choices and suggests the nearest.
 The docstring is the help. The shell adds `--json` and `--debug`, prints the returned dictionary as one JSON object,
 turns errors into one sentence on stderr, and keeps other libraries' noise away. A command raises; it never exits, never
 catches what it cannot mend, and never prints anywhere but through `say`, `show` and `Progress`.

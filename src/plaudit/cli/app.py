@@ -143,7 +143,7 @@ def dispatch(tokens: Sequence[str]) -> Any:
 
 
 def split_flags(argv: Sequence[str]) -> tuple[list[str], bool, bool]:
-    """The arguments without `--json` and `--debug`, which may stand anywhere before a `--`, and whether each was there."""
+    """The arguments without `--json` and `--debug` (anywhere before a `--`), and whether each was there."""
     end = list(argv).index("--") if "--" in argv else len(argv)
     ours = argv[:end]
     tokens = [a for a in ours if a not in ("--json", "--debug")] + list(argv[end:])

@@ -1,7 +1,7 @@
-"""What a command says while it works: a bar on a terminal, quiet lines elsewhere, and never a word on stdout by accident.
+"""What a command says while it works: a bar on a terminal, quiet lines elsewhere, nothing on stdout by accident.
 
-Part of the shell (see `plaudit.cli`). Invariant: under `--json`, stdout holds one JSON object and nothing else; progress
-and notes go to stderr always, and there progress is silent under `--json` unless someone is looking (a terminal).
+Part of the shell (see `plaudit.cli`). Invariant: under `--json`, stdout holds one JSON object and nothing else;
+progress and notes go to stderr, where progress is silent under `--json` unless someone is looking (a terminal).
 """
 
 from __future__ import annotations
@@ -55,9 +55,9 @@ def show(result: Any) -> None:
 class Progress:
     """How far a job is, on stderr: a rich bar on a terminal, else a line every `every_s` seconds and one at the end.
 
-    `update(done, total, **fields)` may be called as often as one likes. A field's name is printed with `_per_` as `/` and
-    `_` as a space (`unique_tokens_per_s=9120.0` is "9,120 unique tokens/s"); a field that is text is printed as it came.
-    The rate of `unit` and the time left are worked out here.
+    `update(done, total, **fields)` may be called as often as one likes. A field's name is printed with `_per_` as `/`
+    and `_` as a space (`unique_tokens_per_s=9120.0` is "9,120 unique tokens/s"); a field that is text is printed as it
+    came. The rate of `unit` and the time left are worked out here.
     """
 
     def __init__(self, title: str, *, unit: str = "rows", total: int | None = None, every_s: float = 10.0) -> None:
