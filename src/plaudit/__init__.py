@@ -5,6 +5,8 @@ The river, in reading order. A module imports only from modules above it; `tests
     errors      one family of errors, each a sentence
     group       Group, Completion, Label: the noun
     formats     disk or hub -> Groups, Groups -> disk; one dialect a file
+    templates   a conversation as text, and what a chat template does to it
+    encode      texts -> token ids, many at once; what they share is encoded once
     render      messages -> token ids, and the checks that keep tokens honest
     tree        K token lists -> segments with parents
     pack        trees -> packs within a token budget

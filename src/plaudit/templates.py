@@ -1,0 +1,192 @@
+"""A conversation as text: by the tokenizer's chat template, which is tried before it is trusted, or plainly.
+
+Above `render`, which turns Groups into token ids; here only texts, templates and special tokens are looked at. A
+template is tried on two conversations that differ in the answer alone: what both renderings end with is what it writes
+after an answer. Invariant: a `ChatTemplate` that exists renders the answer it is given, and renders it alike every day.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from plaudit.errors import TemplateError
+from plaudit.group import Content, Message
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+# Llama's own templates fall back to this day where the clock cannot be read, so freezing to it agrees with them.
+FROZEN_DATE = datetime(2024, 7, 26)
+
+_CALL = re.compile(r"""\bstrftime_now\s*\(\s*(?:format\s*=\s*)?(['"])((?:(?!\1)[^\\])*)\1\s*\)""")
+_NAME = re.compile(r"\bstrftime_now\b(?!\s+is\s+(?:not\s+)?defined)")
+# The answers of the trial end in different characters, so that the end which both renderings share is the template's.
+_ANSWERS = ("the first answer", "another reply?")
+_SPARE = re.compile(r"pad|endoftext|reserved|unused|extra|filler", re.IGNORECASE)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ChatTemplate:
+    """A chat template that was tried: its text, whether a date in it was frozen, the trial's rendering, and its tail.
+
+    The tail is what the template writes after an answer.
+    """
+
+    text: str
+    is_frozen: bool
+    example: str
+    tail: str
+
+    @property
+    def is_closing(self) -> bool:
+        """Whether the template itself ends an answer, with a special token or in words; blank space ends nothing."""
+        return bool(self.tail.strip())
+
+
+def freeze_dates(template: str) -> tuple[str, bool]:
+    """The template with every reading of the clock replaced by one fixed date, and whether there was any.
+
+    Scores of a model whose template prints today's date drift from day to day, in every tool that renders it.
+    """
+    if not _NAME.search(template):
+        return template, False
+    frozen = _CALL.sub(lambda m: m[1] + FROZEN_DATE.strftime(m[2]) + m[1], template)
+    if _NAME.search(frozen):
+        # A format that is not a literal, or the function under another name: shadow it. `+%}` keeps a line break
+        # that opens the template, which jinja would trim after a block.
+        date = FROZEN_DATE.strftime("%d %b %Y")
+        frozen = "{% macro strftime_now(format) %}" + date + "{% endmacro +%}" + frozen
+    return frozen, True
+
+
+def read_template(tokenizer: PreTrainedTokenizerBase) -> ChatTemplate | None:
+    """The tokenizer's chat template, tried and frozen; None if it has none. TemplateError if it cannot be used."""
+    if not tokenizer.chat_template:
+        return None
+    try:
+        text, is_frozen = freeze_dates(tokenizer.get_chat_template())
+    except ValueError as error:
+        raise TemplateError(
+            f"the tokenizer holds several chat templates and none is its default ({error}); name one of them 'default'"
+        ) from error
+    first, second = _render_trial(tokenizer, text)
+    if first == second:
+        raise TemplateError(
+            "the chat template renders two different answers alike, so it leaves the answer out; "
+            "give the tokenizer a template that renders assistant turns, or use --plain"
+        )
+    same = 0
+    while first[-same - 1 :] == second[-same - 1 :]:
+        same += 1
+    tail = first[len(first) - same :]
+    return ChatTemplate(text=text, is_frozen=is_frozen, example=first, tail=tail)
+
+
+def _render_trial(tokenizer: PreTrainedTokenizerBase, template: str) -> list[str]:
+    user: Message = {"role": "user", "content": "a question"}
+    trials = [[user, {"role": "assistant", "content": answer}] for answer in _ANSWERS]
+    try:
+        return render_texts(tokenizer, template, trials)
+    except TemplateError as error:
+        system: Message = {"role": "system", "content": "an instruction"}
+        try:
+            return render_texts(tokenizer, template, [[system, *trial] for trial in trials])
+        except TemplateError:
+            raise TemplateError(
+                f"the chat template cannot render a question and its answer ({error}); "
+                "give the tokenizer another template, or use --plain"
+            ) from error
+
+
+def render_texts(
+    tokenizer: PreTrainedTokenizerBase, template: str, conversations: Sequence[Sequence[Message]]
+) -> list[str]:
+    """The conversations as text, without a generation prompt. TemplateError, in its words, if the template refuses."""
+    if not conversations:
+        return []
+    import jinja2  # as late as transformers itself does: most commands never render
+
+    try:
+        texts: list[str] = tokenizer.apply_chat_template(
+            [list(turns) for turns in conversations],
+            chat_template=template,
+            tokenize=False,
+            add_generation_prompt=False,
+        )
+    # What a template can raise: its own refusals and undefined names, or Python's complaints about a field it reads.
+    except (jinja2.TemplateError, TypeError, ValueError, KeyError, AttributeError, IndexError) as error:
+        raise TemplateError(str(error) or type(error).__name__) from error
+    return texts
+
+
+def special_tokens(tokenizer: PreTrainedTokenizerBase) -> dict[int, str]:
+    """The tokenizer's special tokens by id, in the order of their ids."""
+    added = {i: token.content for i, token in tokenizer.added_tokens_decoder.items() if token.special}
+    named = dict(zip(tokenizer.all_special_ids, tokenizer.all_special_tokens, strict=True))
+    return dict(sorted((added | named).items()))
+
+
+def choose_pad_id(tokenizer: PreTrainedTokenizerBase, final_ids: set[int]) -> int:
+    """A pad id that differs from every token that a rendered conversation can end with.
+
+    Hugging Face reads the score at the last token that is not the pad: if a conversation can end with the pad, it reads
+    the one before. In order of choice: the tokenizer's own pad, a special token made for padding or for nothing yet,
+    the unknown token, any other special token, and at last the rarest ordinary token.
+    """
+    special, bos = special_tokens(tokenizer), tokenizer.bos_token_id
+    choices: list[int | None] = [
+        tokenizer.pad_token_id,
+        *(i for i, text in special.items() if "pad" in text.lower()),
+        *(i for i, text in special.items() if _SPARE.search(text) and i != bos),
+        tokenizer.unk_token_id,
+        *(i for i in special if i != bos),
+        *special,
+        # Byte-pair vocabularies are ordered by frequency, so the last entry is the rarest.
+        *range(tokenizer.vocab_size - 1, -1, -1),
+    ]
+    for choice in choices:
+        if choice is not None and choice not in final_ids:
+            return choice
+    raise TemplateError(
+        f"every token of the vocabulary ({tokenizer.vocab_size}) can end a conversation, so none is left to pad with; "
+        "add a pad token to the tokenizer"
+    )
+
+
+def content_text(content: Any) -> str:
+    """The words of one turn's content: the text itself, the text parts of a list of parts, or nothing."""
+    if isinstance(content, str):
+        return content
+    if isinstance(content, (list, tuple)):
+        return "".join(str(part.get("text") or "") for part in content if isinstance(part, Mapping))
+    return ""
+
+
+def join_plain(prompt: Content, answer: Content) -> str:
+    """Prompt and answer as one string: text is joined as it stands, turns by line breaks, their roles left out."""
+    if isinstance(prompt, str) and isinstance(answer, str):
+        return prompt + answer
+    turns = [*_turn_texts(prompt), *_turn_texts(answer)]
+    return "\n".join(turns)
+
+
+def _turn_texts(content: Content) -> list[str]:
+    if isinstance(content, str):
+        return [content] if content else []
+    return [content_text(message.get("content")) for message in content]
+
+
+def is_empty(content: Content) -> bool:
+    """Whether nothing was answered: no word in any turn, and nothing but roles and names beside the words."""
+    if isinstance(content, str):
+        return not content.strip()
+    return not any(
+        value and not (isinstance(value, str) and not value.strip())
+        for message in content
+        for key, value in message.items()
+        if key not in ("role", "name")
+    )
