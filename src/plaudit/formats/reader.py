@@ -1,0 +1,260 @@
+"""Sources -> Groups: which dialect a file is, what becomes of bad rows, and what a person should be told.
+
+The way into `formats`. Invariant: every row that was read is a Group, an error with file and line, or a counted line
+in the file of bad rows; the choice of a dialect is always said in `notes`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO
+
+from plaudit.errors import ConfigError, DataError
+from plaudit.formats.content import Raw
+from plaudit.formats.dialect import Columns, Dialect
+from plaudit.formats.jsontext import dump_row
+from plaudit.formats.rows import BadRow, Item, read_rows
+from plaudit.formats.sources import STDIN, Source, resolve_sources
+from plaudit.formats.table import detect_dialect, find_dialect
+from plaudit.group import Group
+
+HEAD = 8
+"""How many rows of a file are looked at to find its dialect."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Record:
+    """One row as it was read, and where it stands."""
+
+    file: str
+    line: int
+    raw: Raw
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Row:
+    """One row and the Group that it says."""
+
+    file: str
+    line: int
+    raw: Raw
+    group: Group
+
+
+class Reader:
+    """Rows of any number of sources, in order. It owns the file that bad rows are written to; close it, or use `with`.
+
+    `bad_rows` is "error", or "skip=PATH": then a bad row is written to PATH with file, line and reason, and counted.
+    """
+
+    def __init__(
+        self,
+        sources: str | Path | Sequence[str | Path],
+        *,
+        format: str | None = None,
+        columns: Columns | None = None,
+        bad_rows: str = "error",
+    ) -> None:
+        self.notes: list[str] = []
+        self.dialect: str | None = None
+        self.num_read = 0
+        self.num_bad = 0
+        self._forced = find_dialect(format) if format is not None else None
+        self._columns = columns if columns is not None and columns.renamed() else None
+        self._dialects: dict[str, Dialect] = {}
+        self._sources = resolve_sources(sources)
+        self._aside_path = read_policy(bad_rows)
+        self._aside: BinaryIO | None = None
+        if self._aside_path is not None:
+            self._aside = open_aside(self._aside_path, self._sources)
+
+    def records(self) -> Iterator[Record]:
+        """Every row as it came; a row that cannot be read raises, or goes to the bad ones."""
+        for source in self._sources:
+            yield from self._read_source(source)
+
+    def interpret(self, record: Record) -> Row | None:
+        """The Group that a record says; None if the row was bad and is set aside."""
+        dialect = self._dialects.get(record.file)
+        if dialect is None:
+            dialect = self._choose(record.file, [record.raw])
+        try:
+            if self._forced is None and dialect.yields_to:
+                check_kind(record.raw, dialect)
+            group = dialect.read(record.raw, self._columns)
+        except DataError as error:
+            self._refuse(record.file, record.line, error, record.raw)
+            return None
+        except RecursionError:
+            self._refuse(record.file, record.line, DataError("a row nested too deeply to be used came"), record.raw)
+            return None
+        return Row(file=record.file, line=record.line, raw=record.raw, group=group)
+
+    def __iter__(self) -> Iterator[Row]:
+        for record in self.records():
+            row = self.interpret(record)
+            if row is not None:
+                yield row
+        if self.num_bad and self.num_bad == self.num_read:
+            raise DataError(f"all {self.num_bad} rows were bad; {self._aside_path} holds the reasons; check --format")
+
+    def _read_source(self, source: Source) -> Iterator[Record]:
+        """The records of one source, its dialect being chosen from the first of them."""
+        items = read_rows(source, self.notes.append)
+        head, broken = take_head(items)
+        rows = [row for _, row in head if not isinstance(row, BadRow)]
+        if not head and broken is None:
+            raise DataError("no rows came, at least one was needed; check how it was made", file=source.name)
+        if rows:
+            self._choose(source.name, rows)
+        for line, row in chain(head, items if broken is None else ()):
+            self.num_read += 1
+            if isinstance(row, BadRow):
+                self._refuse(source.name, line, row.error, row.text)
+            else:
+                yield Record(file=source.name, line=line, raw=row)
+        if broken is not None:
+            raise broken
+
+    def _choose(self, file: str, rows: list[Raw]) -> Dialect:
+        """The dialect of a file, and the note that says so."""
+        if self._forced is not None:
+            dialect, why = self._forced, "as --format says"
+        else:
+            try:
+                dialect = detect_dialect(rows, self._columns)
+            except DataError as error:
+                raise DataError(error.reason, file=file, line=error.line, field=error.field) from None
+            names = self._columns.renamed() if self._columns is not None else {}
+            seen = [names.get(name, name) for name in dialect.needs if names.get(name, name) in rows[0]]
+            seen += [name for name in ("prompt", "margin") if name in rows[0] and name not in seen]
+            why = f"columns {', '.join(sorted(seen))}; force another with --format"
+        self._dialects[file], self.dialect = dialect, dialect.name
+        advice = dialect.advise(rows[0])
+        note = f"{file}: read as {dialect.summary} ({why})" + (f"; {advice}" if advice else "")
+        if note not in self.notes:
+            self.notes.append(note)
+        return dialect
+
+    def _refuse(self, file: str, line: int, error: DataError, row: Raw | str) -> None:
+        """Raise the error with its place, or write the row aside and count it."""
+        placed = DataError(error.reason, file=file, line=line, field=error.field)
+        if self._aside_path is None:
+            raise placed from None
+        if self._aside is None:
+            raise ConfigError("a bad row came after the reader was closed; read before closing it")
+        self.num_bad += 1
+        said = {"file": file, "line": line, "reason": error.reason, "field": error.field, "row": row}
+        try:
+            text = dump_row(said)
+        except DataError:
+            text = dump_row(said | {"row": ascii(row)[:1000]})
+        try:
+            self._aside.write(text + b"\n")
+        except OSError as failure:
+            raise DataError(
+                f"a bad row cannot be written aside ({failure.strerror})", file=str(self._aside_path)
+            ) from None
+
+    def close(self) -> None:
+        """Complete the file of bad rows, and say how many went there."""
+        if self._aside is None:
+            return
+        aside, self._aside = self._aside, None
+        try:
+            aside.close()
+        except OSError as failure:
+            raise DataError(
+                f"the bad rows cannot be written ({failure.strerror})", file=str(self._aside_path)
+            ) from None
+        if self.num_bad:
+            self.notes.append(f"{self.num_bad} of {self.num_read} rows were bad and were written to {self._aside_path}")
+
+    def __enter__(self) -> Reader:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def take_head(items: Iterator[Item]) -> tuple[list[Item], DataError | None]:
+    """The first rows, until enough good ones are there; and the error that ended the source before, if one did."""
+    head: list[Item] = []
+    num_good = 0
+    try:
+        for item in items:
+            head.append(item)
+            num_good += not isinstance(item[1], BadRow)
+            if num_good == HEAD or len(head) == 64 * HEAD:
+                break
+    except DataError as error:
+        return head, error
+    return head, None
+
+
+def check_kind(raw: Raw, dialect: Dialect) -> None:
+    """A column that says another dialect must not come late, where it would be taken for an extra."""
+    for name in dialect.yields_to:
+        if isinstance(raw.get(name), list):
+            raise DataError(
+                f"it came in a file that began as {dialect.name} rows; force --format {name}, "
+                f"or --format {dialect.name} to leave it",
+                field=name,
+            )
+
+
+def read_policy(bad_rows: str) -> str | None:
+    """Where bad rows go, or None where they are errors."""
+    kind, _, path = bad_rows.partition("=")
+    if bad_rows == "error":
+        return None
+    if kind == "skip" and path:
+        return path
+    raise ConfigError(f"bad_rows={bad_rows!r} came, error or skip=PATH was needed")
+
+
+def open_aside(path: str, sources: Sequence[Source]) -> BinaryIO:
+    """The file for bad rows, begun anew; it must not be one that is read."""
+    real = os.path.realpath(path)
+    if any(
+        source.place != STDIN and not source.is_url and os.path.realpath(source.place) == real for source in sources
+    ):
+        raise ConfigError(f"{path} is a file to read, and bad rows would overwrite it; choose another place for them")
+    try:
+        return open(path, "wb")
+    except OSError as error:
+        raise DataError(f"bad rows cannot be written there ({error.strerror})", file=path) from None
+
+
+def read_groups(
+    sources: str | Path | Sequence[str | Path],
+    *,
+    format: str | None = None,
+    columns: Columns | None = None,
+    bad_rows: str = "error",
+) -> Iterator[Group]:
+    """The Groups of any number of sources, streamed. What is missing or empty raises here, at the call."""
+    reader = Reader(sources, format=format, columns=columns, bad_rows=bad_rows)
+    rows = iter(reader)
+    try:
+        first = next(rows, None)
+    except BaseException:
+        reader.close()
+        raise
+    return give_groups(reader, first, rows)
+
+
+def give_groups(reader: Reader, first: Row | None, rows: Iterator[Row]) -> Iterator[Group]:
+    """The groups of the rows, the first of which was read already."""
+    with reader:
+        if first is not None:
+            yield first.group
+        for row in rows:
+            yield row.group

@@ -1,0 +1,254 @@
+"""What the user named -> a list of sources that can be opened: files, folders, globs, URLs, the hub, stdin.
+
+First step of reading in `formats`. Invariant: a source that is not there, or is empty, is an error at the call,
+before any row is asked for; opening gives plain bytes, whatever the compression.
+"""
+
+from __future__ import annotations
+
+import glob
+import gzip
+import io
+import json
+import os
+import sys
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+from plaudit.errors import ConfigError, DataError
+
+KINDS = {
+    ".jsonl": "jsonl", ".ndjson": "jsonl", ".txt": "jsonl", "": "jsonl", ".json": "json", ".csv": "csv", ".tsv": "tsv",
+    ".parquet": "parquet", ".arrow": "arrow",
+}  # fmt: skip
+"""Suffix -> how the file is laid out. A name without one (a pipe, a process substitution) is read as JSONL."""
+
+FOLDER_SUFFIXES = tuple(suffix for suffix in KINDS if suffix not in ("", ".txt"))
+COMPRESSIONS = {".gz": "gz", ".zst": "zst"}
+STDIN = "-"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Source:
+    """One thing that rows come from: its name for messages, where it is, how it is laid out and compressed."""
+
+    name: str
+    kind: str
+    place: str
+    compression: str | None = None
+    is_url: bool = False
+
+
+def resolve_sources(sources: str | Path | Sequence[str | Path]) -> list[Source]:
+    """Everything that `sources` names, in order; globs and folders in the order of their names."""
+    listed = [sources] if isinstance(sources, str | Path) else list(sources)
+    if not listed:
+        raise ConfigError("no data came; at least one file, folder, URL, hub:owner/name, or - for stdin was needed")
+    return [source for name in listed for source in resolve_source(str(name))]
+
+
+def resolve_source(name: str) -> list[Source]:
+    """The sources that one name stands for."""
+    if "\0" in name or not name:
+        raise DataError("a name that no file can have came; a path was needed", file=repr(name))
+    if name == STDIN:
+        return [Source(name="stdin", kind="jsonl", place=STDIN)]
+    if name.startswith("hub:"):
+        return [Source(name=name, kind="hub", place=name.removeprefix("hub:"))]
+    if name.startswith("file://"):
+        name = name.removeprefix("file://")
+    if "://" in name:
+        return resolve_url(name)
+    path = Path(name).expanduser()
+    try:
+        if path.is_dir():
+            return resolve_folder(path)
+        if path.exists():
+            return [check_file(path)]
+        matches = sorted(glob.glob(str(path), recursive=True)) if glob.has_magic(name) else []
+    except OSError as error:
+        raise DataError(f"it cannot be looked at ({error.strerror})", file=name) from None
+    if not matches:
+        what = "no file matches" if glob.has_magic(name) else "there is no such file or folder"
+        raise DataError(f"{what}; check the path", file=name)
+    return [
+        source for match in matches for source in ([check_file(Path(match))] if not Path(match).is_dir() else [])
+    ] or (raise_empty(name, "it matches folders only; name the files in them"))
+
+
+def raise_empty(name: str, reason: str) -> list[Source]:
+    """Nothing to read where something was named."""
+    raise DataError(reason, file=name)
+
+
+def check_file(path: Path) -> Source:
+    """The source that a file is; empty files and unknown layouts are refused here."""
+    source = classify(str(path), str(path))
+    if path.is_file() and path.stat().st_size == 0:
+        raise DataError("the file is empty, at least one row was needed; check how it was made", file=str(path))
+    return source
+
+
+def classify(name: str, place: str, *, is_url: bool = False) -> Source:
+    """Layout and compression by the suffixes of a name."""
+    base = os.path.basename(place.split("?")[0] if is_url else place)
+    stem, suffix = os.path.splitext(base)
+    compression = COMPRESSIONS.get(suffix.lower())
+    if compression:
+        suffix = os.path.splitext(stem)[1]
+    kind = KINDS.get(suffix.lower())
+    if kind is None or (compression and kind in ("parquet", "arrow")):
+        known = ", ".join(name for name in KINDS if name)
+        raise DataError(f"a file of the kind {base!r} came; one of {known} (text also .gz, .zst) was needed", file=name)
+    return Source(name=name, kind=kind, place=place, compression=compression, is_url=is_url)
+
+
+def resolve_folder(folder: Path) -> list[Source]:
+    """A folder that `datasets` saved, or a folder of files that can be read."""
+    if (folder / "dataset_dict.json").is_file():
+        splits = sorted(item.name for item in folder.iterdir() if (item / "state.json").is_file())
+        if len(splits) != 1:
+            raise DataError(
+                f"it holds the splits {', '.join(splits) or 'none'}; name one, such as {folder}/SPLIT", file=str(folder)
+            )
+        return resolve_folder(folder / splits[0])
+    if (folder / "state.json").is_file():
+        return [check_file(folder / name) for name in read_state(folder / "state.json")]
+    files = sorted(
+        path for path in folder.rglob("*") if path.is_file() and not is_hidden(path, folder) and is_data(path)
+    )
+    if not files:
+        raise DataError(
+            f"no file in this folder can be read; {', '.join(FOLDER_SUFFIXES)} files were needed", file=str(folder)
+        )
+    return [check_file(path) for path in files]
+
+
+def is_hidden(path: Path, folder: Path) -> bool:
+    """Whether a part of the path below `folder` begins with a dot."""
+    return any(part.startswith(".") for part in path.relative_to(folder).parts)
+
+
+def is_data(path: Path) -> bool:
+    """Whether the suffix says rows; files that describe a data set are not."""
+    base = path.name.lower()
+    for suffix in COMPRESSIONS:
+        base = base.removesuffix(suffix)
+    return base.endswith(FOLDER_SUFFIXES) and base not in ("dataset_info.json", "state.json", "dataset_infos.json")
+
+
+def read_state(path: Path) -> list[str]:
+    """The names of the Arrow files of a folder that `datasets` saved."""
+    try:
+        state = json.loads(path.read_bytes())
+        names = [str(item["filename"]) for item in state["_data_files"]]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        names = []
+    if not names:
+        raise DataError("it does not list the Arrow files of a saved data set; save the data set again", file=str(path))
+    return names
+
+
+def resolve_url(url: str) -> list[Source]:
+    """What a URL names, by fsspec; a glob in it is followed."""
+    with remote_errors(url):
+        filesystem, path = open_filesystem(url)
+        if not glob.has_magic(path) or filesystem.exists(path):
+            if not filesystem.exists(path):
+                raise DataError("there is nothing at this address; check it", file=url)
+            return [classify(url, url, is_url=True)]
+        found = sorted(str(name) for name in filesystem.glob(path))
+        if not found:
+            raise DataError("nothing matches; check the address", file=url)
+        return [classify(name, name, is_url=True) for name in map(filesystem.unstrip_protocol, found)]
+
+
+def open_filesystem(url: str) -> tuple[Any, str]:
+    """The fsspec file system of a URL, and the path in it."""
+    import fsspec
+
+    filesystem, path = fsspec.core.url_to_fs(url)
+    return filesystem, str(path)
+
+
+@contextmanager
+def remote_errors(name: str) -> Iterator[None]:
+    """What can go wrong on the way to another machine, as one sentence."""
+    try:
+        yield
+    except DataError:
+        raise
+    except ImportError as error:
+        raise DataError(f"the library for this address is not installed ({error})", file=name) from None
+    except (OSError, ValueError, RuntimeError, NotImplementedError) as error:
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        raise DataError(f"it cannot be read ({reason}); check the address and the network", file=name) from None
+
+
+@contextmanager
+def open_bytes(source: Source) -> Iterator[BinaryIO]:
+    """The plain bytes of a source, decompressed as they are read."""
+    if source.place == STDIN:
+        yield cast(BinaryIO, sys.stdin.buffer)
+        return
+    with open_raw(source) as raw:
+        match source.compression:
+            case "gz":
+                with gzip.GzipFile(fileobj=raw, mode="rb") as unpacked:
+                    yield cast(BinaryIO, io.BufferedReader(unpacked, 1 << 18))
+            case "zst":
+                yield from open_zst(raw)
+            case _:
+                yield raw
+
+
+@contextmanager
+def open_raw(source: Source) -> Iterator[BinaryIO]:
+    """The bytes of a source as they lie."""
+    if source.is_url:
+        with remote_errors(source.name):
+            filesystem, path = open_filesystem(source.place)
+            opened = filesystem.open(path, "rb")
+        with opened as file:
+            yield cast(BinaryIO, file)
+        return
+    try:
+        local = open(source.place, "rb", buffering=1 << 18)  # noqa: SIM115
+    except OSError as error:
+        raise DataError(f"it cannot be opened ({error.strerror})", file=source.name) from None
+    with local:
+        yield local
+
+
+def open_zst(raw: BinaryIO) -> Iterator[BinaryIO]:
+    """Zstandard by pyarrow, which brings it along."""
+    import pyarrow as pa
+
+    with pa.CompressedInputStream(pa.PythonFile(raw, mode="r"), "zstd") as unpacked:
+        yield cast(BinaryIO, io.BufferedReader(PlainStream(unpacked.read), 1 << 18))
+
+
+class PlainStream(io.RawIOBase):
+    """A `read(size)` as a raw stream, so that Python can buffer it and cut it into lines."""
+
+    def __init__(self, read: Callable[[int], bytes]) -> None:
+        super().__init__()
+        self._read = read
+
+    def readable(self) -> bool:
+        """Always."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill `buffer` as far as the next piece goes."""
+        piece = self._read(len(buffer))
+        buffer[: len(piece)] = piece
+        return len(piece)
+
+
+READ_ERRORS = (OSError, EOFError, zlib.error)
+"""What reading bytes can raise when a file is damaged or goes away."""

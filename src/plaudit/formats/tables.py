@@ -1,0 +1,216 @@
+"""Tables -> rows: CSV, Parquet, Arrow files.
+
+Beside `rows` in `formats`. Invariant: a cell becomes what JSON would have held. Parquet and Arrow keep nested values;
+what a union of structs filled with null is taken out again; a NaN in a column of numbers is pandas' way to say
+"missing", and is null. CSV knows only text: cells of the columns in `STRUCTURED`, and lists of turns, are JSON; empty
+cells of columns that are not text are absent.
+"""
+
+from __future__ import annotations
+
+import base64
+import csv
+import datetime
+import io
+import json
+import re
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from plaudit.errors import DataError
+from plaudit.formats.content import Raw, list_names
+from plaudit.formats.jsontext import parse_json
+from plaudit.formats.sources import Source, open_raw
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+STRUCTURED = frozenset({"completions", "labels", "meta", "scores", "votes", "annotators", "unscored"})
+"""Columns that hold JSON in a CSV file."""
+
+NUMERIC = frozenset({"margin", "chosen_score", "rejected_score", "num_correct", "num_incorrect", "total_completions"})
+NAMES = frozenset({"id", "subset", "source", "by"})
+MARK = b"plaudit"
+"""The key under which a Parquet file says which of its columns are JSON text, and that nulls were written as nulls."""
+
+BATCH = 256
+_TURNS = re.compile(r"\s*\[\s*(\{.*\}\s*)?\]\s*", re.DOTALL)
+
+
+def read_csv(file: BinaryIO, delimiter: str) -> Iterator[tuple[int, Raw | DataError]]:
+    """Line and row, or what is wrong with the row, of a CSV file whose first row names the columns."""
+    if csv.field_size_limit() < (1 << 30):
+        csv.field_size_limit(min(sys.maxsize, (1 << 31) - 1))
+    text = io.TextIOWrapper(file, encoding="utf-8-sig", newline="")
+    reader = csv.reader(text, delimiter=delimiter, strict=True)
+    try:
+        header = next(reader, None)
+        if header is None:
+            return
+        twice = [name for name in header if header.count(name) > 1]
+        if twice:
+            raise DataError(f"the column {twice[0]!r} came twice; each name once was needed", line=1)
+        while True:
+            line = reader.line_num + 1
+            cells = next(reader, None)
+            if cells is None:
+                return
+            if not cells:
+                continue
+            if len(cells) != len(header):
+                yield line, DataError(f"{len(cells)} cells came, {len(header)} were needed ({list_names(header)})")
+                continue
+            try:
+                row: Raw | DataError = read_cells(header, cells)
+            except DataError as error:
+                row = error
+            yield line, row
+    except csv.Error as error:
+        raise DataError(f"broken CSV came ({error}); mend the quotes, or write JSONL", line=reader.line_num) from None
+    except UnicodeDecodeError as error:
+        byte = error.object[error.start]
+        raise DataError(
+            f"the byte 0x{byte:02X} came where UTF-8 text was needed; convert the file", line=reader.line_num
+        ) from None
+    finally:
+        text.detach()
+
+
+def read_cells(header: list[str], cells: list[str]) -> Raw:
+    """The row that the cells of one line are."""
+    row: Raw = {}
+    for name, cell in zip(header, cells, strict=True):
+        if name in STRUCTURED or name in NUMERIC or name in NAMES:
+            if cell == "":
+                continue
+            row[name] = read_structured(name, cell) if name not in NAMES else cell
+        else:
+            row[name] = as_turns(cell)
+    return row
+
+
+def read_structured(name: str, cell: str) -> Any:
+    """The JSON in a cell; a number may be no JSON number, and is then left for its dialect to refuse."""
+    try:
+        return parse_json(cell)
+    except DataError as error:
+        if name in NUMERIC:
+            return cell
+        raise DataError(error.reason, field=name) from None
+
+
+def as_turns(cell: str) -> Any:
+    """A cell as a list of turns, if it is one; every other cell is the text that it is."""
+    if _TURNS.fullmatch(cell):
+        try:
+            value = json.loads(cell)
+        except (ValueError, RecursionError):
+            return cell
+        if isinstance(value, list) and all(isinstance(turn, dict) and "role" in turn for turn in value) and value:
+            return value
+    return cell
+
+
+def read_parquet(source: Source) -> Iterator[tuple[int, Raw]]:
+    """Number and row of a Parquet file, a batch at a time."""
+    import pyarrow.parquet as pq
+
+    with open_raw(source) as file, table_errors(), pq.ParquetFile(file, pre_buffer=False) as table:
+        yield from read_batches(table.schema_arrow, table.iter_batches(batch_size=BATCH), 1)
+
+
+def read_arrow(source: Source) -> Iterator[tuple[int, Raw]]:
+    """Number and row of an Arrow file, in the stream layout that `datasets` writes or the file layout."""
+    import pyarrow as pa
+
+    with ExitStack() as stack:
+        stack.enter_context(table_errors())
+        file = (
+            stack.enter_context(open_raw(source)) if source.is_url else stack.enter_context(pa.memory_map(source.place))
+        )
+        is_file = file.read(6) == b"ARROW1"
+        file.seek(0)
+        if is_file:
+            reader = pa.ipc.open_file(file)
+            batches = (reader.get_batch(place) for place in range(reader.num_record_batches))
+            yield from read_batches(reader.schema, batches, 1)
+        else:
+            stream = pa.ipc.open_stream(file)
+            yield from read_batches(stream.schema, iter(stream), 1)
+
+
+def read_batches(schema: pa.Schema, batches: Iterator[pa.RecordBatch], first: int) -> Iterator[tuple[int, Raw]]:
+    """Number and row of record batches."""
+    metadata: Mapping[bytes, bytes] = schema.metadata or {}
+    is_ours = MARK in metadata
+    as_json = set(json.loads(metadata[MARK])["json"]) if is_ours else set()
+    convert = [None if name in as_json else cleaner(schema.field(name).type, is_ours) for name in schema.names]
+    for batch in batches:
+        for start in range(0, batch.num_rows, BATCH):
+            part = batch.slice(start, BATCH)
+            columns = [column.to_pylist() for column in part.columns]
+            for place, (name, clean) in enumerate(zip(schema.names, convert, strict=True)):
+                if name in as_json:
+                    columns[place] = [None if cell is None else parse_json(cell) for cell in columns[place]]
+                elif clean is not None:
+                    columns[place] = [clean(cell) for cell in columns[place]]
+            for cells in zip(*columns, strict=True):
+                yield first, dict(zip(schema.names, cells, strict=True))
+                first += 1
+
+
+def cleaner(kind: pa.DataType, is_ours: bool) -> Callable[[Any], Any] | None:
+    """What makes JSON of a column's values; None where they are JSON already."""
+    import pyarrow as pa
+
+    if is_ours or pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_integer(kind):
+        return None
+    if pa.types.is_boolean(kind) or pa.types.is_null(kind):
+        return None
+    return clean_cell
+
+
+def clean_cell(value: Any) -> Any:
+    """A value of a table as JSON would have held it."""
+    if value is None or type(value) in (str, int, bool):
+        return value
+    if type(value) is float:
+        return value if value == value else None
+    if isinstance(value, list):
+        return [clean_cell(item) for item in value]
+    if isinstance(value, dict):
+        is_turn = "role" in value
+        return {
+            name: clean_cell(item)
+            for name, item in value.items()
+            if not is_turn or item is not None or name == "content"
+        }
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode("ascii")
+    if isinstance(value, Decimal):
+        return float(value)
+    if isinstance(value, datetime.date | datetime.time):
+        return value.isoformat()
+    if isinstance(value, tuple):
+        return [clean_cell(item) for item in value]
+    return str(value)
+
+
+class table_errors:
+    """What pyarrow can raise over a damaged file, as one sentence. A context manager, so that it spans a generator."""
+
+    def __enter__(self) -> None:
+        """Nothing to prepare."""
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        """Turn pyarrow's errors into ours; all others pass."""
+        import pyarrow as pa
+
+        if isinstance(error, pa.ArrowException | OSError | ValueError | TypeError | KeyError) and not isinstance(
+            error, DataError
+        ):
+            reason = " ".join(str(error).split())[:200]
+            raise DataError(f"the table cannot be read ({reason}); it is damaged, or not what its name says") from None
