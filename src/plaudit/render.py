@@ -69,7 +69,7 @@ class Rendered:
 
     `identical` lists the comparisons (better, worse) whose different texts became the same tokens by truncation: they
     say nothing and must not be trained on. `dropped` says why the whole group is left out: by policy, or because every
-    comparison of it (ties aside) became identical.
+    comparison of it (ties aside) became identical; the ids of its completions that fit are there all the same.
     """
 
     ids: tuple[Ids | None, ...]
@@ -96,18 +96,18 @@ class RenderCounts:
     def sentences(self) -> list[str]:
         """One sentence for every count that is not zero."""
         said = [
-            (self.chat_groups, "groups rendered with the chat template"),
-            (self.plain_groups, "groups rendered as plain text"),
-            (self.dates_frozen, f"conversations rendered with the date frozen to {FROZEN_DATE:%d %B %Y}"),
-            (self.eos_appended, "completions with EOS appended"),
-            (self.truncated_left, "completions truncated on the left"),
-            (self.truncated_right, "completions truncated on the right"),
-            (self.dropped, "groups dropped because a completion is too long"),
-            *((count, f"completions unscored: {reason}") for reason, count in sorted(self.unscored.items())),
-            (self.identical_after_truncation, "labelled pairs became identical by truncation and are left out"),
-            (self.identical_as_rendered, "labelled pairs differ in text but not in tokens"),
+            (self.chat_groups, "group", "rendered with the chat template"),
+            (self.plain_groups, "group", "rendered as plain text"),
+            (self.dates_frozen, "conversation", f"rendered with the date frozen to {FROZEN_DATE:%d %B %Y}"),
+            (self.eos_appended, "completion", "with EOS appended"),
+            (self.truncated_left, "completion", "truncated on the left"),
+            (self.truncated_right, "completion", "truncated on the right"),
+            (self.dropped, "group", "dropped because a completion is too long"),
+            *((count, "completion", f"unscored: {reason}") for reason, count in sorted(self.unscored.items())),
+            (self.identical_after_truncation, "labelled pair", "left out: made identical by truncation"),
+            (self.identical_as_rendered, "labelled pair", "different in text but not in tokens"),
         ]
-        return [f"{count:,} {what}" for count, what in said if count]
+        return [f"{count:,} {noun}{'s' if count > 1 else ''} {what}" for count, noun, what in said if count]
 
 
 @dataclass(kw_only=True, slots=True)

@@ -24,6 +24,9 @@ FROZEN_DATE = datetime(2024, 7, 26)
 
 _CALL = re.compile(r"""\bstrftime_now\s*\(\s*(?:format\s*=\s*)?(['"])((?:(?!\1)[^\\])*)\1\s*\)""")
 _NAME = re.compile(r"\bstrftime_now\b(?!\s+is\s+(?:not\s+)?defined)")
+# Stands before a template in the function's place. `+%}` keeps a line break that opens the template, which jinja would
+# trim after a block.
+_SHADOW = f"{{% macro strftime_now(format) %}}{FROZEN_DATE:%d %b %Y}{{% endmacro +%}}"
 # The answers of the trial end in different characters, so that the end which both renderings share is the template's.
 _ANSWERS = ("the first answer", "another reply?")
 _SPARE = re.compile(r"pad|endoftext|reserved|unused|extra|filler", re.IGNORECASE)
@@ -52,14 +55,12 @@ def freeze_dates(template: str) -> tuple[str, bool]:
 
     Scores of a model whose template prints today's date drift from day to day, in every tool that renders it.
     """
-    if not _NAME.search(template):
+    if not _NAME.search(template) or template.startswith(_SHADOW):
         return template, False
     frozen = _CALL.sub(lambda m: m[1] + FROZEN_DATE.strftime(m[2]) + m[1], template)
     if _NAME.search(frozen):
-        # A format that is not a literal, or the function under another name: shadow it. `+%}` keeps a line break
-        # that opens the template, which jinja would trim after a block.
-        date = FROZEN_DATE.strftime("%d %b %Y")
-        frozen = "{% macro strftime_now(format) %}" + date + "{% endmacro +%}" + frozen
+        # A format that is not a literal, or the function under another name.
+        frozen = _SHADOW + frozen
     return frozen, True
 
 
