@@ -2,19 +2,101 @@
 
 The river, in reading order. A module imports only from modules above it; `tests/test_house.py` keeps this list true.
 
-    errors      one family of errors, each a sentence
-    group       Group, Completion, Label: the noun
-    formats     disk or hub -> Groups, Groups -> disk; one dialect a file
-    templates   a conversation as text, and what a chat template does to it
-    encode      texts -> token ids, many at once; what they share is encoded once
-    render      messages -> token ids, and the checks that keep tokens honest
-    tree        K token lists -> segments with parents
-    pack        trees -> packs within a token budget
-    attend      pack -> positions and attention, one back end per device
-    embedded    the default model, from the hub or from a wheel of the package index
-    model       backbone + scalar head; forward(pack) -> score_L; load, save
-    score       Scorer: a stream of Groups in, Scores out, same order
-    cli         one file a command; holds no idea of its own
+    errors       one family of errors, each a sentence
+    group        Group, Completion, Label: the noun
+    formats      disk or hub -> Groups, Groups -> disk; one dialect a file
+    templates    a conversation as text, and what a chat template does to it
+    encode       texts -> token ids, many at once; what they share is encoded once
+    render       messages -> token ids, and the checks that keep tokens honest
+    tree         K token lists -> segments with parents
+    pack         trees -> packs within a token budget
+    attend       pack -> positions and attention, one back end per device
+    memory       dtype, allocator and token budget that fit this machine
+    embedded     a name -> a folder of safetensors: path, hub, GGUF, or the embedded default
+    checkpoint   a folder's files: which head, which dialect, what is missing
+    loading      a folder -> a transformers model with one head, and what there is to say
+    feedforward  feed-forward blocks fused, and the last one at the leaves only
+    model        backbone + scalar head; forward(pack) -> score_L; load, save
+    score        Scorer: a stream of Groups in, Scores out, same order
+    scorefile    a file of rows in, the same rows with scores out; resumes after a kill
+    cli          one file a command; holds no idea of its own
 """
 
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from plaudit.errors import (
+    ConfigError,
+    DataError,
+    InputError,
+    InternalError,
+    MissingExtraError,
+    ModelError,
+    PlauditError,
+    TemplateError,
+)
+from plaudit.group import Completion, Group, Label, Preference, Ranking, Ratings, Tie, pair
+
+if TYPE_CHECKING:
+    from plaudit.formats import read_groups as read
+    from plaudit.formats import write_groups as write
+    from plaudit.score import RewardModel, Scorer, Scores, ScoreSettings
+
+    load = RewardModel.load
+
 __version__ = "0.1.0"
+
+__all__ = [
+    "Completion",
+    "ConfigError",
+    "DataError",
+    "Group",
+    "InputError",
+    "InternalError",
+    "Label",
+    "MissingExtraError",
+    "ModelError",
+    "PlauditError",
+    "Preference",
+    "Ranking",
+    "Ratings",
+    "RewardModel",
+    "ScoreSettings",
+    "Scorer",
+    "Scores",
+    "TemplateError",
+    "Tie",
+    "__version__",
+    "load",
+    "pair",
+    "read",
+    "write",
+]
+
+# Imported when they are first asked for: the first two bring pyarrow's weight along, the rest torch's.
+_LATE = {
+    "read": ("plaudit.formats", "read_groups"),
+    "write": ("plaudit.formats", "write_groups"),
+    "RewardModel": ("plaudit.score", "RewardModel"),
+    "ScoreSettings": ("plaudit.score", "ScoreSettings"),
+    "Scorer": ("plaudit.score", "Scorer"),
+    "Scores": ("plaudit.score", "Scores"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    """The public names that cost an import, when someone wants them."""
+    if name == "load":
+        return __getattr__("RewardModel").load
+    if name not in _LATE:
+        raise AttributeError(f"module 'plaudit' has no attribute {name!r}; it has {', '.join(__all__)}")
+    module, attribute = _LATE[name]
+    found = globals()[name] = getattr(import_module(module), attribute)
+    return found
+
+
+def __dir__() -> list[str]:
+    """All public names, those not imported yet among them."""
+    return sorted({*globals(), *__all__})

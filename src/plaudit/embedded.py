@@ -13,6 +13,7 @@ import json
 import os
 import re
 import shutil
+import struct
 import sys
 import tempfile
 import urllib.request
@@ -251,7 +252,7 @@ def write_converted(gguf: GgufFile, folder: Path) -> list[str]:
         model, info = transformers.AutoModelForCausalLM.from_pretrained(
             **place, **unpacked, dtype=torch.bfloat16, output_loading_info=True
         )
-    except (ValueError, KeyError, NotImplementedError) as error:
+    except (ValueError, LookupError, OverflowError, NotImplementedError, struct.error) as error:
         raise ModelError(
             f"{gguf.path} cannot be read by transformers: {first_sentence(error)}; use the safetensors"
         ) from error

@@ -31,10 +31,16 @@ class ConfigError(InputError):
 class DataError(InputError):
     """A row, a file or a source of rows that cannot be used; carries where it was found."""
 
-    def __init__(self, message: str, *, file: str | None = None, line: int | None = None, field: str | None = None) -> None:
+    def __init__(
+        self, message: str, *, file: str | None = None, line: int | None = None, field: str | None = None
+    ) -> None:
         self.reason, self.file, self.line, self.field = message, file, line, field
         place = ", ".join(
-            [*([file] if file else []), *([f"line {line}"] if line is not None else []), *([f"field {field!r}"] if field else [])]
+            [
+                *([file] if file else []),
+                *([f"line {line}"] if line is not None else []),
+                *([f"field {field!r}"] if field else []),
+            ]
         )
         super().__init__(f"{place}: {message}" if place else message)
 
@@ -53,6 +59,10 @@ class MissingExtraError(InputError, ImportError):
     def __init__(self, feature: str, extra: str) -> None:
         self.feature, self.extra = feature, extra
         super().__init__(f"{feature} needs an extra that is not installed; run: pip install 'plaudit[{extra}]'")
+
+    def __reduce__(self) -> tuple[type[MissingExtraError], tuple[str, str]]:
+        # An exception is rebuilt from its one message by default, and this one is made of two words.
+        return type(self), (self.feature, self.extra)
 
 
 class InternalError(PlauditError, RuntimeError):

@@ -160,7 +160,7 @@ class Group:
             yield from label.comparisons()
 
     def conversation(self, index: int) -> tuple[Message, ...]:
-        """Prompt and completion `index` as the turns of one conversation (plain text becomes a user and an assistant turn)."""
+        """Prompt and completion `index` as the turns of one conversation; plain text becomes a user's and an answer."""
         prompt, answer = self.prompt, self.completions[index].content
         head = ({"role": "user", "content": prompt},) if isinstance(prompt, str) and prompt else prompt
         tail = ({"role": "assistant", "content": answer},) if isinstance(answer, str) else answer
@@ -175,7 +175,9 @@ class Group:
 def pair(prompt: Content, chosen: Content, rejected: Content, *, margin: float | None = None, **rest: Any) -> Group:
     """A Group of two in which completion 0 was chosen over completion 1."""
     labels = (Preference(better=0, worse=1, margin=margin),)
-    return Group(prompt=prompt, completions=(Completion(content=chosen), Completion(content=rejected)), labels=labels, **rest)
+    return Group(
+        prompt=prompt, completions=(Completion(content=chosen), Completion(content=rejected)), labels=labels, **rest
+    )
 
 
 def check_label(label: Label, num_completions: int) -> None:
@@ -183,13 +185,17 @@ def check_label(label: Label, num_completions: int) -> None:
     indices = label.indices()
     if isinstance(label, Ratings):
         if len(indices) != num_completions:
-            raise DataError(f"{len(indices)} ratings came for {num_completions} completions; one each was needed", field="labels")
+            raise DataError(
+                f"{len(indices)} ratings came for {num_completions} completions; one each was needed", field="labels"
+            )
         bad = [r for r in label.ratings if r is not None and not math.isfinite(r)]
         if bad:
             raise DataError(f"rating {bad[0]!r} came, a finite number or null was needed", field="labels")
     outside = [i for i in indices if not 0 <= i < num_completions]
     if outside:
-        raise DataError(f"a label names completion {outside[0]}, but there are {num_completions} (counted from 0)", field="labels")
+        raise DataError(
+            f"a label names completion {outside[0]}, but there are {num_completions} (counted from 0)", field="labels"
+        )
     if len(set(indices)) != len(indices):
         raise DataError(f"a label names a completion twice: {list(indices)}", field="labels")
     if not isinstance(label, Ratings) and len(indices) < 2:

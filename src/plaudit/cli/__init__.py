@@ -18,7 +18,7 @@ file, `cli/score.py`, holds a public function of the same name (`best_of` for a 
     ) -> dict[str, Any]:
         '''Score every completion of DATA with MODEL; rows keep their order.
 
-        Example:
+        For example:
 
             plaudit score smollm2 answers.jsonl -o scored.jsonl
 
@@ -39,7 +39,9 @@ file, `cli/score.py`, holds a public function of the same name (`best_of` for a 
 
 Parameters before the star are positional (`list[str]` takes all that follow), after it they are `--options`; a default
 makes one optional, `bool` makes a flag. Types are checked and shown, `Literal` gives choices and suggests the nearest.
-The docstring is the help. The shell adds `--json` and `--debug`, prints the returned dictionary as one JSON object,
-turns errors into one sentence on stderr, and keeps other libraries' noise away. A command raises; it never exits, never
-catches what it cannot mend, and never prints anywhere but through `say`, `show` and `Progress`.
+The docstring is the help; "For example:", not "Example:", which its parser takes for a section of its own.
+
+The shell adds `--json` and `--debug`, prints the returned dictionary as one JSON object, turns errors into one sentence
+on stderr, and keeps other libraries' noise away. A command raises; it never exits, never catches what it cannot mend,
+and never prints anywhere but through `say`, `show` and `Progress`.
 """
