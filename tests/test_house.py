@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "src" / "plaudit"
 GOLDEN_FLAGS = Path(__file__).parent / "golden" / "flags.txt"
 
-FILE_BUDGET, FUNCTION_BUDGET, POSITIONAL_BUDGET, NAMES_BUDGET = 450, 50, 5, 40
+FILE_BUDGET, COMMAND_BUDGET, FUNCTION_BUDGET, POSITIONAL_BUDGET, NAMES_BUDGET = 450, 80, 50, 5, 40
 ATTIC = {"utils", "util", "common", "helpers", "helper", "misc"}
 BANNED_VERBS = ("get_", "process_", "handle_", "run_", "do_")
 # Names that another library's interface dictates; each with the class that it comes from.
@@ -120,12 +120,25 @@ def test_no_module_imports_itself_in_a_circle() -> None:
         walk(name, ())
 
 
+def is_command(path: Path, name: str | None = None) -> bool:
+    """Whether a file is a command's, or a function in it the command itself."""
+    words = {command.name.replace("-", "_") for command in COMMANDS}
+    return path.parent.name == "cli" and path.stem in words and name in (None, path.stem)
+
+
+def help_lines(node: Function) -> int:
+    """The lines of a docstring."""
+    first = node.body[0]
+    return (first.end_lineno or 0) - first.lineno + 1 if ast.get_docstring(node) is not None else 0
+
+
 @by_file
 def test_a_file_stays_in_its_budget(path: Path) -> None:
-    num_lines = len(path.read_text(encoding="utf-8").splitlines())
-    limit = (
-        80 if path.parent.name == "cli" and path.stem in {c.name.replace("-", "_") for c in COMMANDS} else FILE_BUDGET
-    )
+    num_lines, limit = len(path.read_text(encoding="utf-8").splitlines()), FILE_BUDGET
+    if is_command(path):
+        # A command's docstring is its page of help, written for users: the budget is for code.
+        num_lines -= sum(help_lines(node) for node in functions_of(path) if is_command(path, node.name))
+        limit = COMMAND_BUDGET
     assert num_lines <= limit, "a second concept is hiding in here; name it, then move it"
 
 
@@ -133,7 +146,9 @@ def test_a_file_stays_in_its_budget(path: Path) -> None:
 def test_a_function_stays_in_its_budget(path: Path) -> None:
     long, wide = [], []
     for node in functions_of(path):
-        if (node.end_lineno or 0) - node.lineno + 1 > FUNCTION_BUDGET:
+        # A command's signature is its list of flags and its docstring their help: neither is code.
+        start = node.body[0].lineno + help_lines(node) if is_command(path, node.name) else node.lineno
+        if (node.end_lineno or 0) - start + 1 > FUNCTION_BUDGET:
             long.append(f"{node.name} (line {node.lineno})")
         positional = [a.arg for a in (*node.args.posonlyargs, *node.args.args) if a.arg not in ("self", "cls")]
         if len(positional) > POSITIONAL_BUDGET:
