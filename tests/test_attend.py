@@ -131,7 +131,13 @@ def test_keys_of_the_varlen_back_end_spell_each_path():
 
 def test_the_dense_mask_is_the_path():
     tree = build_tree([np.asarray(x, np.int32) for x in ([1, 2, 3], [1, 2, 4, 5])], min_shared=1)
-    assert visible_TT(tree).astype(int).tolist() == [[1, 0, 0, 0, 0], [1, 1, 0, 0, 0], [1, 1, 1, 0, 0], [1, 1, 0, 1, 0], [1, 1, 0, 1, 1]]
+    assert visible_TT(tree).astype(int).tolist() == [
+        [1, 0, 0, 0, 0],
+        [1, 1, 0, 0, 0],
+        [1, 1, 1, 0, 0],
+        [1, 1, 0, 1, 0],
+        [1, 1, 0, 1, 1],
+    ]
 
 
 def test_a_layer_without_a_pack_is_refused():

@@ -66,7 +66,9 @@ def test_a_group_larger_than_the_budget_is_cut_between_completions():
 
 
 def test_a_sequence_longer_than_the_budget_gets_a_pack_of_its_own():
-    packs = build_packs([[np.arange(500, dtype=np.int32)], [np.arange(7, dtype=np.int32) + 900]], PackSettings(budget=100))
+    packs = build_packs(
+        [[np.arange(500, dtype=np.int32)], [np.arange(7, dtype=np.int32) + 900]], PackSettings(budget=100)
+    )
     assert sorted(p.num_unique for p in packs) == [7, 500]
 
 

@@ -53,7 +53,9 @@ def test_a_short_shared_run_is_computed_again():
     assert build_tree(sequences, min_shared=2).num_tokens == 6
 
 
-@pytest.mark.parametrize(("a", "b", "n"), [([], [1], 0), ([1], [1], 1), ([1, 2], [1, 3], 1), ([1, 2], [1, 2, 3], 2), ([4], [5], 0)])
+@pytest.mark.parametrize(
+    ("a", "b", "n"), [([], [1], 0), ([1], [1], 1), ([1, 2], [1, 3], 1), ([1, 2], [1, 2, 3], 2), ([4], [5], 0)]
+)
 def test_common_prefix(a, b, n):
     assert common_prefix(np.asarray(a, np.int32), np.asarray(b, np.int32)) == n
 

@@ -10,7 +10,8 @@ pack and used by every layer.
     flex       FlexAttention with a block mask from the tree                                      (CUDA, softcap)
 
 Invariant: back ends differ in speed and rounding only; `visible_TT`, one dense mask, is the slow twin of them all.
-Letters: H heads, N key-value heads, P = H/N, T tokens, D head size, S segments. Query rows are laid out (T, P) a key head.
+Letters: H heads, N key-value heads, P = H/N, T tokens, D head size, S segments. Query rows are laid out (T, P) a
+key head.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import pairwise
 from typing import Any, Protocol
 
 import numpy as np
@@ -35,6 +37,9 @@ ATTENTION = "plaudit"
 
 QUERY_ROWS = 192
 """Queries a block: enough to keep the matrix products busy, few enough that their logits stay in cache."""
+
+QUERY_STEP, KEY_STEP = 32, 64
+"""Block shapes are rounded up to these: softmax is half as fast on odd widths, and every new shape is compiled once."""
 
 ALIGNMENT = 64
 """Positions a block of the aligned back end."""
@@ -81,7 +86,9 @@ class _Segment:
 
 def _segments(tree: Tree) -> list[_Segment]:
     starts, lengths, offsets = tree.starts_S.tolist(), tree.lengths_S.tolist(), tree.offsets_S.tolist()
-    return [_Segment(a, a + n, o, tree.path(s)) for s, (a, n, o) in enumerate(zip(starts, lengths, offsets, strict=True))]
+    return [
+        _Segment(a, a + n, o, tree.path(s)) for s, (a, n, o) in enumerate(zip(starts, lengths, offsets, strict=True))
+    ]
 
 
 @dataclass(slots=True)
@@ -98,7 +105,9 @@ class _Staircase:
 
 
 @lru_cache(maxsize=64)
-def _staircase(queries: int, width: int, per: int, window: int | None, dtype: torch.dtype, device: torch.device) -> _Staircase:
+def _staircase(
+    queries: int, width: int, per: int, window: int | None, dtype: torch.dtype, device: torch.device
+) -> _Staircase:
     """Row i of the strip sees columns up to width + i, and with a window only the last `window` of those."""
     ahead = torch.arange(width + queries, device=device)[None] - torch.arange(queries, device=device)[:, None] - width
     hidden = ahead > 0 if window is None else (ahead > 0) | (ahead <= -window)
@@ -111,13 +120,13 @@ def _round_up(n: int, to: int) -> int:
 
 
 class BlockPlan:
-    """Plain matrix products: a block of a segment's queries against the keys of its path. Any device, with gradients."""
+    """Plain matrix products: a block of a segment's queries against the keys of its path, on any device."""
 
     def __init__(self, pack: Pack, device: torch.device) -> None:
         self.segments = _segments(pack.tree)
         self.size, self.num_unique = pack.size, pack.num_unique
         self.width = _round_up(max(s.offset + s.stop - s.start for s in self.segments), 512)
-        self._biases: dict[tuple[Any, ...], Tensor] = {}
+        self._biases: dict[Any, dict[tuple[int, int, int], Tensor]] = {}
         self._scratch: Tensor | None = None
 
     def attend(self, q_HTD: Tensor, k_NTD: Tensor, v_NTD: Tensor, call: AttentionCall) -> Tensor:
@@ -139,48 +148,57 @@ class BlockPlan:
 
     def _bias(self, block: tuple[int, int, int, int], per: int, call: AttentionCall, like: Tensor) -> Tensor:
         first, last, low, high = block
-        key = (first - low, last - first, per, call.window, like.dtype)
-        if key not in self._biases:
+        key = (first - low, last - first, high - low)
+        known = self._biases.setdefault((per, call.window, like.dtype), {})
+        if key not in known:
             width = self.width if call.window is None else min(self.width, _round_up(call.window, 64))
-            strip = _staircase(QUERY_ROWS, width, per, call.window, like.dtype, like.device)
-            self._biases[key] = strip.cut(first - low, last - first, high - low)
-        return self._biases[key]
+            strip = _staircase(QUERY_ROWS + KEY_STEP, width + KEY_STEP, per, call.window, like.dtype, like.device)
+            known[key] = strip.cut(first - low, last - first, high - low)
+        return known[key]
 
     def _in_place(self, rows: Tensor, k: Tensor, v: Tensor, call: AttentionCall) -> Tensor:
-        """No graph: every product is written where it belongs, logits into one scratch that stays in cache."""
-        kv, width = k.shape[0], rows.shape[2]
-        per = rows.shape[1] // k.shape[1]
-        out = torch.empty_like(rows)
-        out[:, self.num_unique * per :] = 0
+        """No graph: every product is written where it belongs, logits into one scratch that stays in cache.
+
+        Shapes are rounded up, so that the matrix library meets few of them: keys are padded with zeros that no query
+        sees, and a segment's last queries take rows of the next one along, which are written again when its turn comes.
+        """
+        kv, _, width = rows.shape
+        per = rows.shape[1] // self.size
+        out, zeros = torch.empty_like(rows), k.new_zeros(kv, KEY_STEP, width)
         for s in self.segments:
-            keys, values = self._gather(k, s), self._gather(v, s)
-            for block in self._blocks(s, call.window):
-                first, last, low, high = block
-                at = (s.start + first - s.offset) * per
-                n = (last - first) * per
-                logits = self._room(kv * n * (high - low), rows).view(kv, n, high - low)
-                bias = self._bias(block, per, call, rows).expand(kv, -1, -1)
-                torch.baddbmm(bias, rows[:, at : at + n], keys[:, low:high].transpose(1, 2), alpha=call.scaling, out=logits)
+            depth = s.offset + s.stop - s.start
+            padding = zeros[:, : _round_up(depth, KEY_STEP) - depth]
+            keys, values = (
+                torch.cat([*(x[:, a:b] for a, b in s.runs), x[:, s.start : s.stop], padding], 1) for x in (k, v)
+            )
+            for first, last, low, _ in self._blocks(s, call.window):
+                at = s.start + first - s.offset
+                queries = min(_round_up(last - first, QUERY_STEP), self.size - at)
+                low, high = low // KEY_STEP * KEY_STEP, _round_up(last, KEY_STEP)
+                masked = first if call.window is None else low  # without a window, keys before the block are all seen
+                logits = self._room(kv * queries * per * (high - low), rows).view(kv, queries * per, high - low)
+                chosen = slice(at * per, (at + queries) * per)
+                torch.baddbmm(
+                    zeros[:1, :1, :1], rows[:, chosen], keys[:, low:high].mT, beta=0, alpha=call.scaling, out=logits
+                )
+                logits[:, :, masked - low :].add_(self._bias((first, first + queries, masked, high), per, call, rows))
                 torch.softmax(logits, -1, out=logits)
-                torch.bmm(logits, values[:, low:high], out=out[:, at : at + n])
-        return out.view(kv, -1, width)
+                torch.bmm(logits, values[:, low:high], out=out[:, chosen])
+        out[:, self.num_unique * per :] = 0
+        return out
 
     def _room(self, numel: int, like: Tensor) -> Tensor:
         if self._scratch is None or self._scratch.numel() < numel or self._scratch.dtype != like.dtype:
             self._scratch = like.new_empty(numel)
         return self._scratch[:numel]
 
-    @staticmethod
-    def _gather(x_NTD: Tensor, s: _Segment) -> Tensor:
-        """Keys or values along the segment's path; a view when the segment is its whole path."""
-        own = x_NTD[:, s.start : s.stop]
-        return torch.cat([*(x_NTD[:, a:b] for a, b in s.runs), own], 1) if s.runs else own
-
     def _with_graph(self, rows: Tensor, k: Tensor, v: Tensor, call: AttentionCall) -> Tensor:
-        """The same blocks as a graph. One split an operand: its backward is one cat, where slices would each fill a zero."""
+        """The same blocks as a graph; one split an operand, whose backward is one cat, not a zero filled a slice."""
         per = rows.shape[1] // k.shape[1]
-        cuts = sorted({0, self.size, *(x for s in self.segments for x in (s.start, s.stop, *(y for r in s.runs for y in r)))})
-        lengths = [b - a for a, b in zip(cuts, cuts[1:], strict=False)]
+        cuts = sorted(
+            {0, self.size, *(x for s in self.segments for x in (s.start, s.stop, *(y for r in s.runs for y in r)))}
+        )
+        lengths = [b - a for a, b in pairwise(cuts)]
         piece_at = {a: n for n, a in enumerate(cuts)}
         keys, values = k.split(lengths, 1), v.split(lengths, 1)
         todo = [(s, block) for s in self.segments for block in self._blocks(s, call.window)]
@@ -203,8 +221,11 @@ class BlockPlan:
 
 
 class AlignedPlan:
-    """Blocks cut at multiples of 64 positions, each with all keys from position 0: every shape and every place inside it
-    is a function of the position alone, so a token's output has one bit pattern whatever lies beside it."""
+    """Blocks cut at multiples of 64 positions, each with all keys from position 0.
+
+    Every shape, and every place inside it, is a function of the position alone, so a token's output has one bit pattern
+    whatever lies beside it.
+    """
 
     def __init__(self, pack: Pack, device: torch.device) -> None:
         self.segments = _segments(pack.tree)
@@ -219,13 +240,20 @@ class AlignedPlan:
         for s in self.segments:
             depth = s.offset + s.stop - s.start
             padded = _round_up(depth, ALIGNMENT)
-            keys, values = (F.pad(BlockPlan._gather(x, s), (0, 0, 0, padded - depth)) for x in (k_NTD, v_NTD))
+            runs = [*s.runs, (s.start, s.stop)]
+            keys, values = (
+                F.pad(torch.cat([x[:, a:b] for a, b in runs], 1), (0, 0, 0, padded - depth)) for x in (k_NTD, v_NTD)
+            )
             for first in range(s.offset // ALIGNMENT * ALIGNMENT, depth, ALIGNMENT):
                 a, b, last = max(first, s.offset), min(first + ALIGNMENT, depth), first + ALIGNMENT
                 block = rows.new_zeros(kv, ALIGNMENT, per, width)
                 block[:, a - first : b - first] = rows[:, s.start + a - s.offset : s.start + b - s.offset]
-                bias = _staircase(ALIGNMENT, padded, per, call.window, rows.dtype, rows.device).cut(first, ALIGNMENT, last)
-                logits = block.view(kv, ALIGNMENT * per, width) @ keys[:, :last].transpose(1, 2).contiguous() * call.scaling
+                bias = _staircase(ALIGNMENT, padded, per, call.window, rows.dtype, rows.device).cut(
+                    first, ALIGNMENT, last
+                )
+                logits = (
+                    block.view(kv, ALIGNMENT * per, width) @ keys[:, :last].transpose(1, 2).contiguous() * call.scaling
+                )
                 if call.softcap:
                     logits = torch.tanh(logits / call.softcap) * call.softcap
                 weights = (logits + bias).softmax(-1, dtype=torch.float32).to(rows.dtype)
@@ -235,7 +263,7 @@ class AlignedPlan:
 
 
 class VarlenPlan:
-    """FlashAttention over ragged rows: a segment's queries, and keys gathered along its path, aligned to the lower right."""
+    """FlashAttention over ragged rows: a segment's queries against keys gathered along its path."""
 
     def __init__(self, pack: Pack, device: torch.device) -> None:
         segments = _segments(pack.tree)
@@ -247,7 +275,9 @@ class VarlenPlan:
         k_lengths = [sum(b - a for a, b in path) for path in runs]
         self.is_shared = any(s.runs for s in segments)
         self.index = torch.from_numpy(index).to(device)
-        self.cu_q, self.cu_k = (torch.tensor([0, *np.cumsum(x)], dtype=torch.int32, device=device) for x in (q_lengths, k_lengths))
+        self.cu_q, self.cu_k = (
+            torch.tensor([0, *np.cumsum(x)], dtype=torch.int32, device=device) for x in (q_lengths, k_lengths)
+        )
         self.max_q, self.max_k = max(q_lengths), max(k_lengths)
 
     def attend(self, q_HTD: Tensor, k_NTD: Tensor, v_NTD: Tensor, call: AttentionCall) -> Tensor:
@@ -261,7 +291,9 @@ class VarlenPlan:
             k, v = k.index_select(0, self.index), v.index_select(0, self.index)
         window = (-1, 0) if call.window is None else (call.window - 1, 0)
         lengths = (self.cu_q, self.cu_k, self.max_q, self.max_k)
-        out = varlen_attn(q, k, v, *lengths, scale=call.scaling, window_size=window, enable_gqa=q.shape[1] != k.shape[1])
+        out = varlen_attn(
+            q, k, v, *lengths, scale=call.scaling, window_size=window, enable_gqa=q.shape[1] != k.shape[1]
+        )
         assert isinstance(out, Tensor)
         return out
 
@@ -278,7 +310,7 @@ class FlexPlan:
         """Attention output as (T, H, D)."""
         if call.dropout:
             raise InternalError("the flex back end came upon dropout, which it does not compute")
-        cap = call.softcap
+        cap = call.softcap or 1.0
 
         def capped(score: Tensor, b: Tensor, h: Tensor, i: Tensor, j: Tensor) -> Tensor:
             return torch.tanh(score / cap) * cap
@@ -287,7 +319,7 @@ class FlexPlan:
             q_HTD[None],
             k_NTD[None],
             v_NTD[None],
-            score_mod=capped if cap else None,
+            score_mod=capped if call.softcap else None,
             block_mask=self._mask(call.window),
             scale=call.scaling,
             enable_gqa=q_HTD.shape[0] != k_NTD.shape[0],

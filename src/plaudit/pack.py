@@ -5,8 +5,8 @@ first fit, longest first, beside items that begin alike, and every pack becomes 
 so a long system prompt is computed once a pack. Pack sizes are rounded up to few values, because matrix products run
 slower on odd ones and allocators keep what they have seen.
 
-Invariant: every sequence that goes in is a leaf of exactly one pack; a pack exceeds its budget only if one sequence does.
-Letters: L leaves, T tokens.
+Invariant: every sequence that goes in is a leaf of exactly one pack; a pack exceeds its budget only if one sequence
+does. Letters: L leaves, T tokens.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ CLUSTER = 64
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PackSettings:
-    """How packs are cut. `fixed` pads every pack to a size that depends on its longest sequence alone (invariant scores)."""
+    """How packs are cut; `fixed` pads each to a size that depends on its longest sequence alone (invariant scores)."""
 
     budget: int = 4096
     share: bool = True
@@ -66,7 +66,7 @@ class _Bin:
 
 
 def build_packs(groups: Sequence[Sequence[Ints | None]], settings: PackSettings) -> list[Pack]:
-    """Packs that hold every sequence of every group once; None stands for a completion without tokens and is left out."""
+    """Packs that hold every sequence of every group once; None is a completion without tokens and is left out."""
     packs: list[Pack] = []
     for budget, chosen in _size_classes(groups, settings):
         items = [item for number, row in chosen for item in _cut_group(number, row, budget, settings)]
@@ -160,4 +160,3 @@ def _lay(filled: _Bin, budget: int, settings: PackSettings) -> Pack:
         members_L=tuple(member for item in filled.items for member in item.members),
         num_total=sum(map(len, sequences)),
     )
-

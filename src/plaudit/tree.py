@@ -1,16 +1,16 @@
 """K token lists become one prefix tree: what they share is there once.
 
 First room of the waist; pure numpy. A Segment is a run of tokens that follows its parent's path from some depth on. The
-sequences are sorted, so each one shares its longest prefix with its neighbour, and the tree needs one segment a sequence
-and no inner nodes: the first sequence is a whole row, every later one is only its tail.
+sequences are sorted, so each one shares its longest prefix with its neighbour, and the tree needs one segment a
+sequence and no inner nodes: the first sequence is a whole row, every later one is only its tail.
 
         depth 0        offset of B      offset of C
           |-- prompt ----|---- answer A ----------|        segment 0   (parent -1, offset 0)
                          |-- answer B --|                  segment 1   (parent 0, offset = where it leaves A)
                                 |-- C --|                  segment 2   (parent 1, offset = where it leaves B)
 
-Invariant: walking a segment's path from the root spells the sequence it came from, and every token occurs once a prefix.
-Letters: S segments, T tokens, K sequences.
+Invariant: walking a segment's path from the root spells the sequence it came from, and every token occurs once a
+prefix. Letters: S segments, T tokens, K sequences.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Tree:
         return np.arange(self.num_tokens, dtype=np.int32) + np.repeat(shift_S, self.lengths_S)
 
     def path(self, segment: int) -> list[tuple[int, int]]:
-        """Runs of tokens [start, stop) that lie before the segment on its path, root first; the segment itself is left out."""
+        """Runs of tokens [start, stop) before the segment on its path, root first, the segment itself left out."""
         runs: list[tuple[int, int]] = []
         parents, offsets, starts = self.parents_S, self.offsets_S, self.starts_S
         depth, above = int(offsets[segment]), int(parents[segment])
@@ -77,7 +77,10 @@ class Tree:
 def build_tree(sequences: Sequence[Ints], *, min_shared: int = MIN_SHARED) -> Tree:
     """The prefix tree of the sequences, none of them empty; sharing is found on token ids, at any depth."""
     order = sort_sequences(sequences)
-    starts, lengths, offsets, parents = [], [], [], []
+    starts: list[int] = []
+    lengths: list[int] = []
+    offsets: list[int] = []
+    parents: list[int] = []
     leaf_K, pieces = np.zeros(len(sequences), np.int32), []
     open_segments: list[int] = []  # the path of the sequence before, root first
     total, previous = 0, None

@@ -22,3 +22,19 @@ Dtype = Annotated[
     Parameter(help="What the backbone computes in; auto is bfloat16 where the machine is fast at it."),
 ]
 """`--dtype`, on every command that runs a model."""
+
+Device = Annotated[str | None, Parameter(metavar="NAME", help="Where the model runs: cpu, cuda, cuda:1; a GPU if there is one.")]
+"""`--device`, on every command that runs a model."""
+
+Format = Annotated[str | None, Parameter(metavar="NAME", help="Read the rows as this dialect instead of detecting it.")]
+"""`--format`, on every command that reads rows."""
+
+PromptKey = Annotated[str | None, Parameter(metavar="COLUMN", help="The column that holds the prompt.")]
+ChosenKey = Annotated[str | None, Parameter(metavar="COLUMN", help="The column that holds the preferred answer.")]
+RejectedKey = Annotated[str | None, Parameter(metavar="COLUMN", help="The column that holds the other answer.")]
+"""`--prompt-key`, `--chosen-key`, `--rejected-key`: preference rows under other column names."""
+
+BadRows = Annotated[
+    str, Parameter(metavar="error|skip=PATH", help="A bad row stops the command, or is written to PATH with its reason.")
+]
+"""`--bad-rows`, on every command that reads rows."""

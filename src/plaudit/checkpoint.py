@@ -1,0 +1,143 @@
+"""A model folder, read without loading it: which head it carries, or the sentence that says why it cannot score.
+
+Stands above `model`. Only headers are read (safetensors lists its tensors in a JSON header), so a wrong folder is
+refused before gigabytes move. Knows the layouts of transformers and TRL, OpenRLHF (`value_head_prefix`, `mean`, `std`),
+and LoRA adapters of either. Invariant: a Checkpoint names exactly one head of one row, or says that there is none.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from plaudit.errors import ModelError
+
+HEADS = ("score.weight", "classifier.weight", "classifier.out_proj.weight", "value_head.weight")
+"""Where reward heads are kept, by the layouts that exist."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Tensors:
+    """The tensors of one folder: name -> (file, shape)."""
+
+    files: Mapping[str, tuple[Path, tuple[int, ...]]]
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.files
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Checkpoint:
+    """What a model folder holds: configuration, tensors, the head's key (None is no head), its normalisation."""
+
+    folder: Path
+    config: Mapping[str, Any]
+    tensors: Tensors
+    head: str | None
+    mean: float | None = None
+    std: float | None = None
+    card: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def architecture(self) -> str:
+        """The class that the folder says it is."""
+        return str((self.config.get("architectures") or ["no architecture named"])[0])
+
+    @property
+    def head_rows(self) -> int | None:
+        """Outputs of the head; a reward model has one."""
+        return self.tensors.files[self.head][1][0] if self.head else None
+
+
+def read_checkpoint(folder: Path) -> Checkpoint:
+    """Read a model folder's headers; ModelError if it is not a model folder that can be loaded safely."""
+    config = _read_json(folder / "config.json", "a model folder holds a config.json")
+    tensors = read_tensors(folder)
+    prefix = config.get("value_head_prefix")
+    wanted = ([f"{prefix}.weight"] if isinstance(prefix, str) else []) + list(HEADS)
+    head = next((name for name in wanted if name in tensors), None)
+    card = _read_json(folder / "plaudit.json", "") if (folder / "plaudit.json").is_file() else {}
+    mean, std = config.get("mean"), config.get("std")
+    return Checkpoint(folder=folder, config=config, tensors=tensors, head=head, mean=mean, std=std, card=card)
+
+
+def read_adapter(folder: Path) -> tuple[dict[str, Any], str | None]:
+    """A LoRA folder's configuration, and the key of the head it carries (None if it carries none)."""
+    config = _read_json(folder / "adapter_config.json", "a LoRA folder holds an adapter_config.json")
+    if not config.get("base_model_name_or_path"):
+        raise ModelError(f"{folder}: adapter_config.json names no base model; put its path in base_model_name_or_path")
+    names = read_tensors(folder).files
+    kept = (".score.weight", ".classifier.weight", ".score.modules_to_save.weight", ".value_head.weight")
+    return config, next((name for name in names if name.endswith(kept)), None)
+
+
+def read_tensors(folder: Path) -> Tensors:
+    """Names and shapes of all tensors in the folder's safetensors files."""
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        pickles = sorted(p.name for p in folder.iterdir() if p.suffix in {".bin", ".pt", ".pth"})
+        came = f"only {pickles[0]}, a pickle, which can run code when it is opened," if pickles else "no weights"
+        raise ModelError(f"{folder}: {came} came, *.safetensors was needed; save the model again with safetensors")
+    found: dict[str, tuple[Path, tuple[int, ...]]] = {}
+    for file in files:
+        for name, shape in _read_header(file).items():
+            found[name] = (file, shape)
+    return Tensors(files=found)
+
+
+def _read_header(file: Path) -> dict[str, tuple[int, ...]]:
+    with file.open("rb") as stream:
+        start = stream.read(8)
+        length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
+        if not 0 < length <= file.stat().st_size - 8:
+            raise ModelError(
+                f"{file}: {file.stat().st_size} bytes that are not a whole safetensors file; copy or download it again"
+            )
+        header = json.loads(stream.read(length))
+    entries = {name: entry for name, entry in header.items() if name != "__metadata__"}
+    needed = 8 + length + max((entry["data_offsets"][1] for entry in entries.values()), default=0)
+    if file.stat().st_size < needed:
+        raise ModelError(f"{file}: {file.stat().st_size} of {needed} bytes are there; copy or download it again")
+    return {name: tuple(entry["shape"]) for name, entry in entries.items()}
+
+
+def _read_json(file: Path, why: str) -> dict[str, Any]:
+    if not file.is_file():
+        raise ModelError(f"{file.parent}: no {file.name} there; {why}")
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ModelError(f"{file}: not JSON ({error}); copy or download it again") from None
+    if not isinstance(found, dict):
+        raise ModelError(f"{file}: a JSON object was needed, {type(found).__name__} came")
+    return found
+
+
+def check_head(checkpoint: Checkpoint) -> None:
+    """ModelError unless the folder holds one head with one output."""
+    where, architecture = checkpoint.folder, checkpoint.architecture
+    if checkpoint.head is None:
+        if architecture.endswith(("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")):
+            raise ModelError(
+                f"{where}: a language model came ({architecture}), a reward model was needed; "
+                f"train one on it with: plaudit train {where} DATA --out RUN"
+            )
+        raise ModelError(
+            f"{where}: its reward head is missing ({architecture} came without {HEADS[0]}); "
+            "save the model with its head, or train a new one"
+        )
+    if checkpoint.head_rows != 1:
+        raise ModelError(
+            f"{where}: a head with {checkpoint.head_rows} labels came ({checkpoint.head}), one with 1 was needed; "
+            "this is a classifier, not a reward model"
+        )
+    extra = [name for name in (*HEADS, "lm_head.weight") if name in checkpoint.tensors and name != checkpoint.head]
+    if extra:
+        raise ModelError(
+            f"{where}: two heads came ({checkpoint.head} and {extra[0]}), one was needed; "
+            "remove the one that is not the reward"
+        )

@@ -1,0 +1,198 @@
+"""A stream of Groups in, their Scores out, in the same order, window by window.
+
+Last room of the waist. A window of Groups is read ahead, sorted into packs by length, and scored pack by pack, while
+the next window is rendered on another thread; memory is one window, whatever the stream. A pack that does not fit in
+memory halves the budget and is cut again; that is counted and said.
+
+Invariant: as many Scores leave as Groups came, in their order, and a completion without a score has a reason.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import islice
+
+import torch
+
+from plaudit.errors import InternalError, ModelError
+from plaudit.group import Completion, Content, Group
+from plaudit.memory import find_budget, is_out_of_memory
+from plaudit.model import RewardNet
+from plaudit.pack import Pack, PackSettings, build_packs
+from plaudit.render import Rendered, Renderer, RenderSettings
+
+WINDOW = {"cpu": 128, "cuda": 2048}
+"""Groups a window: enough to fill packs well, few enough that little is lost when a job is killed."""
+
+INVARIANT_BUDGET = 1024
+SMALLEST_BUDGET = 64
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ScoreSettings:
+    """How a stream is scored. None lets the device decide: `budget` tokens a pack, `window` Groups read ahead."""
+
+    budget: int | None = None
+    window: int | None = None
+    invariant: bool = False
+    share: bool = True
+    render: RenderSettings = field(default_factory=RenderSettings)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Scores:
+    """One Group's scores, one a completion; None with a reason in `unscored`, all None when the Group was dropped."""
+
+    scores: tuple[float | None, ...]
+    unscored: tuple[str | None, ...]
+    dropped: str | None = None
+
+
+@dataclass(kw_only=True, slots=True)
+class Tally:
+    """What was computed so far: for progress, and for the honest line at the end."""
+
+    groups: int = 0
+    completions: int = 0
+    scored: int = 0
+    unique_tokens: int = 0
+    total_tokens: int = 0
+    seconds: float = 0.0
+
+    @property
+    def sharing(self) -> float:
+        """Tokens of all completions for each token that was computed."""
+        return self.total_tokens / self.unique_tokens if self.unique_tokens else 1.0
+
+    @property
+    def unique_per_second(self) -> float:
+        """Computed tokens a second of model time."""
+        return self.unique_tokens / self.seconds if self.seconds else 0.0
+
+
+class Scorer:
+    """Scores streams of Groups with one model. Make one, use it for as many streams as you like."""
+
+    def __init__(self, net: RewardNet, settings: ScoreSettings | None = None) -> None:
+        if net.is_new:
+            raise ModelError(
+                f"{net.checkpoint.folder}: its reward head is new and untrained, so its scores would be noise; "
+                "train it first"
+            )
+        self.net, self.settings = net, settings or ScoreSettings()
+        kind = net.device.type
+        self.window = self.settings.window or WINDOW.get(kind, 128)
+        self.budget = self.settings.budget or self._find_budget()
+        self.renderer = Renderer(net.tokenizer, self.settings.render, context_length=net.context_length)
+        self.tally = Tally()
+        self.halvings = 0
+
+    @property
+    def notes(self) -> list[str]:
+        """What there is to say about how scores come about; what rendering did is in `renderer.counts`."""
+        said = [*self.net.notes, *self.renderer.notes]
+        if self.halvings:
+            said.append(f"memory ran out {self.halvings} times: packs were cut down to {self.budget} tokens")
+        return said
+
+    def score_groups(self, groups: Iterable[Group]) -> Iterator[Scores]:
+        """Scores of each Group, in order. Reads a window ahead."""
+        source = iter(groups)
+        with ThreadPoolExecutor(1, "render") as ahead:
+            coming: Future[list[Rendered]] = ahead.submit(self._render, source)
+            while rendered := coming.result():
+                coming = ahead.submit(self._render, source)
+                yield from self.score_rendered(rendered)
+
+    def score_window(self, groups: Sequence[Group]) -> list[Scores]:
+        """Scores of one window of Groups, all at once: the unit that a long job commits."""
+        return self.score_rendered(self.renderer.render(groups)) if groups else []
+
+    def _render(self, source: Iterator[Group]) -> list[Rendered]:
+        return self.renderer.render(list(islice(source, self.window)))
+
+    def score_rendered(self, rendered: Sequence[Rendered]) -> list[Scores]:
+        """Scores of one window of Groups that were rendered already."""
+        start = time.perf_counter()
+        found: list[list[float | None]] = [[None] * len(r.ids) for r in rendered]
+        todo = [r.ids if r.dropped is None else (None,) * len(r.ids) for r in rendered]
+        for pack in self._packs(todo):
+            for (group, completion), score in self._score_pack(pack):
+                found[group][completion] = score
+        self.tally.seconds += time.perf_counter() - start
+        self.tally.groups += len(rendered)
+        self.tally.completions += sum(map(len, found))
+        return [self._finish(r, row) for r, row in zip(rendered, found, strict=True)]
+
+    def _finish(self, rendered: Rendered, row: list[float | None]) -> Scores:
+        """The row with reasons; a score that is not a number is a reason too, never a number."""
+        reasons = [rendered.dropped or reason for reason in rendered.unscored]
+        for k, score in enumerate(row):
+            if score is not None and not math.isfinite(score):
+                row[k], reasons[k] = None, f"the model gave {score}"
+            if row[k] is None and reasons[k] is None:
+                raise InternalError(f"completion {k} came through the scorer without a score and without a reason")
+        self.tally.scored += sum(score is not None for score in row)
+        return Scores(scores=tuple(row), unscored=tuple(reasons), dropped=rendered.dropped)
+
+    def _packs(self, rows: Sequence[Sequence[object]]) -> list[Pack]:
+        settings = PackSettings(budget=self.budget, share=self.settings.share, fixed=self.settings.invariant)
+        return build_packs(rows, settings)  # type: ignore[arg-type]
+
+    def _score_pack(self, pack: Pack) -> Iterator[tuple[tuple[int, int], float]]:
+        """(member, score) of one pack; if it does not fit in memory, of smaller ones that hold the same leaves."""
+        try:
+            with torch.inference_mode():
+                scores = self.net(pack).tolist()
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error) or self.budget <= SMALLEST_BUDGET:
+                raise
+            scores = None
+        if scores is None:
+            self.budget, self.halvings = max(self.budget // 2, SMALLEST_BUDGET), self.halvings + 1
+            if self.net.device.type == "cuda":
+                torch.cuda.empty_cache()
+            yield from self._score_again(pack)
+            return
+        self.tally.unique_tokens += pack.num_unique
+        self.tally.total_tokens += pack.num_total
+        yield from zip(pack.members_L, scores, strict=True)
+
+    def _score_again(self, pack: Pack) -> Iterator[tuple[tuple[int, int], float]]:
+        sequences = [pack.tree.sequence(k) for k in range(len(pack.members_L))]
+        groups: dict[int, list[int]] = {}
+        for at, (group, _) in enumerate(pack.members_L):
+            groups.setdefault(group, []).append(at)
+        places = list(groups.values())
+        for smaller in self._packs([[sequences[at] for at in chosen] for chosen in places]):
+            for (row, k), score in self._score_pack(smaller):
+                yield pack.members_L[places[row][k]], score
+
+    def _find_budget(self) -> int:
+        if self.settings.invariant:
+            return INVARIANT_BUDGET
+        return find_budget(self.net.hf.config.get_text_config(), self.net.dtype, self.net.device)
+
+
+class RewardModel(RewardNet):
+    """A reward model that can be asked: `plaudit.load(path)` makes one."""
+
+    def score(
+        self, prompt: Content, completions: Sequence[Content], *, settings: ScoreSettings | None = None
+    ) -> list[float | None]:
+        """One score a completion, higher is better; None for a completion that cannot be scored, such as an empty one.
+
+        >>> rm.score("What is 2 + 2?", ["4", "5", "It is 4."])   # doctest: +SKIP
+        [1.93, -0.41, 1.71]
+        """
+        group = Group(prompt=prompt, completions=tuple(Completion(content=c) for c in completions))
+        [scores] = Scorer(self, settings).score_window([group])
+        return list(scores.scores)
+
+    def score_groups(self, groups: Iterable[Group], *, settings: ScoreSettings | None = None) -> Iterator[Scores]:
+        """Scores of a stream of Groups, in order; memory does not grow with the stream."""
+        return Scorer(self, settings).score_groups(groups)
