@@ -71,8 +71,9 @@ class Progress:
         self._start = self._said = time.monotonic()
         if sys.stderr.isatty():
             about = TextColumn("{task.fields[about]}", table_column=Column(no_wrap=True, overflow="ellipsis"))
-            narrow = Console(file=sys.stderr).width < 80
-            columns = [TextColumn("{task.description}"), *([] if narrow else [BarColumn(bar_width=20)]), about]
+            narrow = Console(file=sys.stderr).width < 120
+            title = TextColumn("{task.description}", table_column=Column(no_wrap=True, min_width=len(self.title)))
+            columns = [title, *([] if narrow else [BarColumn(bar_width=20)]), about]
             self._bar = Bar(*columns, console=Console(file=sys.stderr), refresh_per_second=4)
             self._task = self._bar.add_task(self.title, total=self.total, about="")
             self._bar.start()
@@ -102,16 +103,17 @@ class Progress:
             say(f"{self.title}: {self.line()}")
 
     def line(self, *, is_last: bool = False) -> str:
-        """The state as one line: done, rate, fields, and the time left (or, at the end, the time it took)."""
+        """The state as one line: done, rate, the time left (or, at the end, the time it took), and the fields."""
         elapsed = max(time.monotonic() - self._start, 1e-9)
         rate = (self.done - self.first_done) / elapsed
         parts = [f"{self.done:,}" + (f"/{self.total:,}" if self.total is not None else "") + f" {self.unit}"]
         parts += [f"{format_number(rate)} {self.unit}/s"] if rate else []
-        parts += [format_field(name, value) for name, value in self.fields.items()]
         if is_last:
             parts.append(f"took {format_seconds(elapsed)}")
         elif self.total is not None and rate > 0:
             parts.append(f"{format_seconds((self.total - self.done) / rate)} left")
+        # Last, since a narrow terminal cuts there.
+        parts += [format_field(name, value) for name, value in self.fields.items()]
         return ", ".join(parts)
 
 
