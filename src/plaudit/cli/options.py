@@ -23,7 +23,9 @@ Dtype = Annotated[
 ]
 """`--dtype`, on every command that runs a model."""
 
-Device = Annotated[str | None, Parameter(metavar="NAME", help="Where the model runs: cpu, cuda, cuda:1; a GPU if there is one.")]
+Device = Annotated[
+    str | None, Parameter(metavar="NAME", help="Where the model runs: cpu, cuda, cuda:1; a GPU if there is one.")
+]
 """`--device`, on every command that runs a model."""
 
 Format = Annotated[str | None, Parameter(metavar="NAME", help="Read the rows as this dialect instead of detecting it.")]
@@ -35,6 +37,7 @@ RejectedKey = Annotated[str | None, Parameter(metavar="COLUMN", help="The column
 """`--prompt-key`, `--chosen-key`, `--rejected-key`: preference rows under other column names."""
 
 BadRows = Annotated[
-    str, Parameter(metavar="error|skip=PATH", help="A bad row stops the command, or is written to PATH with its reason.")
+    str,
+    Parameter(metavar="error|skip=PATH", help="A bad row stops the command, or is written to PATH with its reason."),
 ]
 """`--bad-rows`, on every command that reads rows."""
