@@ -119,6 +119,8 @@ def explain(error: Exception) -> str:
         return f"half of a surrogate pair, U+{ord(error.object[error.start]):04X}"
     if isinstance(error, RecursionError):
         return "nested too deeply"
+    if "Out of range float" in str(error):
+        return "NaN or an infinity"
     return str(error)
 
 

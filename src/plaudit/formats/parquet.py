@@ -34,7 +34,8 @@ class ParquetSink:
         self._writer: Any = None
 
     def write(self, row: Raw) -> None:
-        """Hold the row until its row group is full."""
+        """Hold the row until its row group is full. What JSON cannot hold, Parquet is not given either."""
+        dump_row(row)
         self._held.append(row)
         if len(self._held) >= ROW_GROUP:
             self._flush()
@@ -101,8 +102,6 @@ class ParquetSink:
         import pyarrow as pa
 
         if field.name in self._json:
-            for value in values:
-                dump_row({field.name: value})
             return pa.array([None if value is None else dump_json(value) for value in values], type=pa.string())
         array = exact_array(values, field.type)
         if array is None:

@@ -47,7 +47,8 @@ class Row:
 
 
 class Reader:
-    """Rows of any number of sources, in order. It owns the file that bad rows are written to; close it, or use `with`.
+    """Rows of any number of sources, in order. It owns the file that bad rows are written to: use `with`, or read on
+    to the end.
 
     `bad_rows` is "error", or "skip=PATH": then a bad row is written to PATH with file, line and reason, and counted.
     """
@@ -96,10 +97,11 @@ class Reader:
         return Row(file=record.file, line=record.line, raw=record.raw, group=group)
 
     def __iter__(self) -> Iterator[Row]:
-        for record in self.records():
-            row = self.interpret(record)
-            if row is not None:
-                yield row
+        with self:
+            for record in self.records():
+                row = self.interpret(record)
+                if row is not None:
+                    yield row
         if self.num_bad and self.num_bad == self.num_read:
             raise DataError(f"all {self.num_bad} rows were bad; {self._aside_path} holds the reasons; check --format")
 
@@ -156,6 +158,7 @@ class Reader:
             text = dump_row(said | {"row": ascii(row)[:1000]})
         try:
             self._aside.write(text + b"\n")
+            self._aside.flush()
         except OSError as failure:
             raise DataError(
                 f"a bad row cannot be written aside ({failure.strerror})", file=str(self._aside_path)
@@ -243,18 +246,12 @@ def read_groups(
     """The Groups of any number of sources, streamed. What is missing or empty raises here, at the call."""
     reader = Reader(sources, format=format, columns=columns, bad_rows=bad_rows)
     rows = iter(reader)
-    try:
-        first = next(rows, None)
-    except BaseException:
-        reader.close()
-        raise
-    return give_groups(reader, first, rows)
+    return give_groups(next(rows, None), rows)
 
 
-def give_groups(reader: Reader, first: Row | None, rows: Iterator[Row]) -> Iterator[Group]:
+def give_groups(first: Row | None, rows: Iterator[Row]) -> Iterator[Group]:
     """The groups of the rows, the first of which was read already."""
-    with reader:
-        if first is not None:
-            yield first.group
-        for row in rows:
-            yield row.group
+    if first is not None:
+        yield first.group
+    for row in rows:
+        yield row.group

@@ -11,7 +11,9 @@ import gzip
 import io
 import json
 import os
+import shutil
 import sys
+import tempfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -156,6 +158,10 @@ def read_state(path: Path) -> list[str]:
 def resolve_url(url: str) -> list[Source]:
     """What a URL names, by fsspec; a glob in it is followed."""
     with remote_errors(url):
+        if url.startswith(("http://", "https://")):
+            source = classify(url, url, is_url=True)
+            open_web(source).close()
+            return [source]
         filesystem, path = open_filesystem(url)
         if not glob.has_magic(path) or filesystem.exists(path):
             if not filesystem.exists(path):
@@ -173,6 +179,21 @@ def open_filesystem(url: str) -> tuple[Any, str]:
 
     filesystem, path = fsspec.core.url_to_fs(url)
     return filesystem, str(path)
+
+
+def open_web(source: Source) -> BinaryIO:
+    """The bytes at a web address: a stream, or a file on the disk where the layout is read from its end."""
+    # By the standard library: fsspec needs another HTTP client for this, which would be one more thing to install.
+    from urllib.request import urlopen
+
+    answer = cast(BinaryIO, urlopen(source.place, timeout=60))
+    if source.kind not in ("parquet", "arrow"):
+        return answer
+    with answer:
+        kept = tempfile.TemporaryFile()  # noqa: SIM115
+        shutil.copyfileobj(answer, kept, 1 << 20)
+    kept.seek(0)
+    return cast(BinaryIO, kept)
 
 
 @contextmanager
@@ -211,10 +232,13 @@ def open_raw(source: Source) -> Iterator[BinaryIO]:
     """The bytes of a source as they lie."""
     if source.is_url:
         with remote_errors(source.name):
-            filesystem, path = open_filesystem(source.place)
-            opened = filesystem.open(path, "rb")
+            if source.place.startswith(("http://", "https://")):
+                opened = open_web(source)
+            else:
+                filesystem, path = open_filesystem(source.place)
+                opened = filesystem.open(path, "rb")
         with opened as file:
-            yield cast(BinaryIO, file)
+            yield file
         return
     try:
         local = open(source.place, "rb", buffering=1 << 18)  # noqa: SIM115

@@ -106,8 +106,8 @@ def as_turns(cell: str) -> Any:
     """A cell as a list of turns, if it is one; every other cell is the text that it is."""
     if _TURNS.fullmatch(cell):
         try:
-            value = json.loads(cell)
-        except (ValueError, RecursionError):
+            value = parse_json(cell)
+        except DataError:
             return cell
         if isinstance(value, list) and all(isinstance(turn, dict) and "role" in turn for turn in value) and value:
             return value

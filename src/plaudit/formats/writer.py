@@ -82,9 +82,11 @@ class CsvSink:
         self._file, self._columns = file, list(columns)
         self._held: list[Raw] = []
         self._names: list[str] | None = None
+        self._num_written = 0
 
     def write(self, row: Raw) -> None:
         """Hold the first rows until their columns are known; then write each as it comes."""
+        dump_row(row)
         if self._names is not None:
             self._write(row)
             return
@@ -106,22 +108,23 @@ class CsvSink:
 
     def _write(self, row: Raw) -> None:
         assert self._names is not None
+        self._num_written += 1
         new = [name for name in row if name not in self._names]
         if new:
             raise DataError(
-                f"the column {new[0]!r} came after the first {HEAD} rows, which fix a CSV file's columns; write .jsonl"
+                f"this column came after the first {HEAD} rows, which fix a CSV file's columns; write .jsonl",
+                line=self._num_written,
+                field=new[0],
             )
-        self._line([write_cell(name, row.get(name)) for name in self._names])
+        try:
+            self._line([write_cell(name, row.get(name)) for name in self._names])
+        except DataError as error:
+            raise DataError(error.reason, line=self._num_written, field=error.field) from None
 
     def _line(self, cells: list[str]) -> None:
         text = io.StringIO(newline="")
         csv.writer(text).writerow(cells)
-        try:
-            self._file.write(text.getvalue().encode("utf-8"))
-        except UnicodeEncodeError:
-            raise DataError(
-                "half of a surrogate pair came in a text, which no UTF-8 file can keep; nothing was written"
-            ) from None
+        self._file.write(text.getvalue().encode("utf-8"))
 
 
 def write_cell(name: str, value: Any) -> str:
@@ -133,8 +136,10 @@ def write_cell(name: str, value: Any) -> str:
         if misread:
             raise DataError("a text that CSV would give back as something else came; write .jsonl", field=name)
         return value
-    dump_row({name: value})
-    return dump_json(value)
+    text = dump_json(value)
+    if name not in STRUCTURED and isinstance(value, list | tuple | dict) and as_turns(text) != value:
+        raise DataError("a list or an object that CSV would give back as text came; write .jsonl", field=name)
+    return text
 
 
 class KeptOpen(io.RawIOBase):

@@ -1,0 +1,215 @@
+"""The Reader: what it says, what it counts, what it refuses, and that it streams."""
+
+from __future__ import annotations
+
+import json
+import tracemalloc
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from plaudit.errors import ConfigError, DataError
+from plaudit.formats import Columns, Reader, read_groups
+
+GOOD: dict[str, Any] = {"prompt": "p", "chosen": "a", "rejected": "b"}
+
+
+def lines(path: Path, *rows: Any) -> Path:
+    path.write_text("".join((row if isinstance(row, str) else json.dumps(row)) + "\n" for row in rows))
+    return path
+
+
+def failure(*args: Any, **options: Any) -> DataError:
+    with pytest.raises(DataError) as caught, Reader(*args, **options) as reader:
+        list(reader)
+    assert "\n" not in str(caught.value)
+    return caught.value
+
+
+def test_the_choice_of_a_dialect_is_said(tmp_path: Path) -> None:
+    path = lines(tmp_path / "train.jsonl", GOOD, GOOD)
+    with Reader(path) as reader:
+        rows = list(reader)
+    assert reader.notes == [
+        f"{path}: read as TRL preference rows (columns chosen, prompt, rejected; force another with --format)"
+    ]
+    assert reader.dialect == "preference" and reader.num_read == 2 and reader.num_bad == 0
+    assert [(row.file, row.line, row.raw) for row in rows] == [(str(path), 1, GOOD), (str(path), 2, GOOD)]
+
+
+def test_a_forced_format_and_the_users_columns_are_said(tmp_path: Path) -> None:
+    path = lines(tmp_path / "a.jsonl", {"q": "p", "good": "a", "bad": "b"})
+    columns = Columns(prompt="q", chosen="good", rejected="bad")
+    reader = Reader(path, columns=columns)
+    assert next(iter(reader)).group.prompt == "p"
+    assert "columns bad, good" in reader.notes[0]
+    forced = Reader(path, format="trl", columns=columns)
+    assert len(list(forced)) == 1 and "as --format says" in forced.notes[0]
+
+
+def test_each_file_is_its_own_dialect(tmp_path: Path) -> None:
+    one = lines(tmp_path / "one.jsonl", GOOD)
+    two = lines(tmp_path / "two.jsonl", {"prompt": "p", "completions": ["a"], "labels": []})
+    reader = Reader([one, two])
+    assert [len(row.group.completions) for row in reader] == [2, 1] and len(reader.notes) == 2
+
+
+def test_unknown_columns_name_what_came_and_what_to_do(tmp_path: Path) -> None:
+    error = failure(lines(tmp_path / "a.jsonl", {"question": "p", "better": "a"}))
+    assert error.file == str(tmp_path / "a.jsonl")
+    for word in ("question, better", "ultrafeedback", "preference", "--chosen-key", "--format"):
+        assert word in error.reason
+
+
+def test_broken_json_names_its_line(tmp_path: Path) -> None:
+    path = lines(tmp_path / "a.jsonl", GOOD, GOOD, '{"prompt": "p", "chosen"', GOOD)
+    error = failure(path)
+    assert (error.file, error.line) == (str(path), 3) and "broken JSON" in error.reason
+    reader = Reader(path)
+    assert [record.line for record in islice(reader.records(), 2)] == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("[1, 2]", "a list came, a JSON object was needed"),
+        ('"text"', "a text came"),
+        ('{"prompt": "p", "prompt": "q"}', "the key 'prompt' came twice"),
+        ('{"margin": NaN}', "NaN came"),
+        ('{"margin": -Infinity}', "-Infinity came"),
+        ('{"margin": 1e999}', "too large"),
+        ('{"prompt": "\\ud800"}', "half of a surrogate pair (U+D800)"),
+        ("[" * 100_000, "nested too deeply"),
+        ('{"margin": ' + "9" * 5000 + "}", "Python refuses"),
+        ('{"prompt": "p", "rejected": "b"}', "text or a list of turns was needed"),
+        ('{"prompt": "p", "chosen": null, "rejected": "b"}', "null came, text or a list of turns was needed"),
+        ('{"chosen": "a", "rejected": "b", "margin": "big"}', "a text ('big') came, a number was needed"),
+        ('{"chosen": "a", "rejected": "b", "votes": [1]}', "force --format votes"),
+    ],
+)
+def test_a_bad_row_is_one_sentence_with_file_and_line(tmp_path: Path, line: str, said: str) -> None:
+    path = lines(tmp_path / "a.jsonl", *[GOOD] * 9, "", line)
+    error = failure(path)
+    assert (error.file, error.line) == (str(path), 11)
+    assert said in str(error)
+
+
+def test_bytes_that_are_no_text_name_their_line(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(json.dumps(GOOD).encode() + b'\n{"prompt": "\xff"}\n')
+    error = failure(path)
+    assert error.line == 2 and "0xFF" in error.reason and "UTF-8" in error.reason
+
+
+def test_a_row_without_completions_names_the_field(tmp_path: Path) -> None:
+    row = {"prompt": "p", "completions": ["a"], "labels": []}
+    error = failure(lines(tmp_path / "a.jsonl", row, {"prompt": "p", "labels": []}))
+    assert (error.line, error.field) == (2, "completions") and "it is missing" in error.reason
+    error = failure(lines(tmp_path / "b.jsonl", {"prompt": "p"}))
+    assert "columns prompt came" in error.reason
+
+
+def test_a_deep_row_is_one_sentence(tmp_path: Path) -> None:
+    deep = json.dumps(GOOD)[:-1] + ', "x": ' + "[" * 700 + "]" * 700 + "}"
+    assert len(list(Reader(lines(tmp_path / "a.jsonl", deep)))) == 1
+
+
+def test_bad_rows_are_set_aside_with_reasons_and_counted(tmp_path: Path) -> None:
+    path = lines(tmp_path / "a.jsonl", "{broken", GOOD, {"prompt": "p"}, GOOD, "[]")
+    aside = tmp_path / "bad.jsonl"
+    with Reader(path, bad_rows=f"skip={aside}") as reader:
+        assert [row.line for row in reader] == [2, 4]
+    assert (reader.num_read, reader.num_bad) == (5, 3)
+    assert reader.notes[-1] == f"3 of 5 rows were bad and were written to {aside}"
+    said = [json.loads(line) for line in aside.read_text().splitlines()]
+    # A line that is no JSON is known when it is read, a row that says nothing only when it is interpreted.
+    assert sorted(item["line"] for item in said) == [1, 3, 5]
+    by_line = {item["line"]: item for item in said}
+    assert by_line[1]["row"] == "{broken" and by_line[3]["row"] == {"prompt": "p"} and by_line[3]["field"] == "chosen"
+    assert all(item["file"] == str(path) and item["reason"] for item in said)
+
+
+def test_records_and_interpret_keep_rows_and_groups_apart(tmp_path: Path) -> None:
+    path = lines(tmp_path / "a.jsonl", GOOD, GOOD | {"margin": "x"}, GOOD)
+    with Reader(path, bad_rows=f"skip={tmp_path / 'bad.jsonl'}") as reader:
+        rows = [reader.interpret(record) for record in reader.records()]
+    assert [row and row.line for row in rows] == [1, None, 3] and reader.num_bad == 1
+
+
+def test_when_every_row_is_bad_that_is_an_error(tmp_path: Path) -> None:
+    path = lines(tmp_path / "a.jsonl", GOOD | {"margin": "x"}, GOOD | {"margin": "y"})
+    error = failure(path, bad_rows=f"skip={tmp_path / 'bad.jsonl'}")
+    assert "all 2 rows were bad" in str(error)
+
+
+def test_bad_rows_never_overwrite_what_is_read(tmp_path: Path) -> None:
+    path = lines(tmp_path / "a.jsonl", GOOD)
+    with pytest.raises(ConfigError, match="would overwrite"):
+        Reader(path, bad_rows=f"skip={path}")
+    assert path.read_text() == json.dumps(GOOD) + "\n"
+    with pytest.raises(ConfigError, match="error or skip=PATH"):
+        Reader(path, bad_rows="ignore")
+
+
+def test_what_is_missing_or_empty_raises_at_the_call(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="there is no such file"):
+        read_groups(tmp_path / "none.jsonl")
+    (tmp_path / "empty.jsonl").touch()
+    with pytest.raises(DataError, match="the file is empty"):
+        read_groups(tmp_path / "empty.jsonl")
+    (tmp_path / "blank.jsonl").write_text("\n \n")
+    with pytest.raises(DataError, match="no rows came"):
+        read_groups(tmp_path / "blank.jsonl")
+    with pytest.raises(DataError, match="no file matches"):
+        read_groups(str(tmp_path / "*.parquet"))
+    with pytest.raises(ConfigError, match="no data came"):
+        read_groups([])
+
+
+def test_votes_that_begin_late_are_found_or_refused(tmp_path: Path) -> None:
+    vote = GOOD | {"votes": [1, -1]}
+    early = Reader(lines(tmp_path / "a.jsonl", GOOD, vote))
+    assert [len(row.group.labels) for row in early] == [1, 2] and early.dialect == "votes"
+    late = lines(tmp_path / "b.jsonl", *[GOOD] * 20, vote)
+    assert "force --format votes" in str(failure(late))
+    forced = [row.group for row in Reader(late, format="preference")]
+    assert len(forced) == 21 and forced[20].meta == {"votes": [1, -1]}
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.json", "a.csv"])
+def test_reading_does_not_hold_the_file(tmp_path: Path, name: str) -> None:
+    path, text = tmp_path / name, "x" * 50_000
+    with path.open("w") as file:
+        if name == "a.csv":
+            file.write("prompt,chosen,rejected\n" + f"p,{text},b\n" * 800)
+        elif name == "a.json":
+            file.write("[" + ",".join([json.dumps(GOOD | {"chosen": text})] * 800) + "]")
+        else:
+            file.write((json.dumps(GOOD | {"chosen": text}) + "\n") * 800)
+    tracemalloc.start()
+    try:
+        assert sum(1 for _ in read_groups(path)) == 800
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    # 40 MB of file; a JSON document is read in pieces of 4 MiB.
+    assert peak < 30e6
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["a.jsonl", "a.json", "a.parquet"])
+def test_memory_does_not_grow_with_a_large_file(tmp_path: Path, name: str) -> None:
+    from plaudit.formats import RowWriter
+
+    peaks = []
+    for num_rows in (20_000, 200_000):
+        with RowWriter(tmp_path / name) as writer:
+            for i in range(num_rows):
+                writer.write(GOOD | {"chosen": f"{i} " + "x" * 500})
+        tracemalloc.start()
+        assert sum(1 for _ in read_groups(tmp_path / name)) == num_rows
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < peaks[0] * 1.2 + 1e6
