@@ -187,3 +187,19 @@ def test_a_group_that_the_dialect_cannot_say_leaves_no_file(tmp_path: Path) -> N
             format="trl",
         )
     assert left(tmp_path) == []
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "json", "parquet", "csv"])
+@pytest.mark.parametrize("depth", [100, 900, 100_000])
+def test_a_deep_group_reads_back_or_is_refused(tmp_path: Path, suffix: str, depth: int) -> None:
+    deep: list[Any] = []
+    for _ in range(depth):
+        deep = [deep]
+    path = tmp_path / f"a.{suffix}"
+    try:
+        write_groups([pair("p", "a", "b", meta={"deep": deep})], path)
+    except DataError as error:
+        assert depth > 100 and "nested too deeply" in error.reason and left(tmp_path) == []
+        return
+    assert depth < 100_000
+    assert sum(1 for _ in read_groups(path)) == 1

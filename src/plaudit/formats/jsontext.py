@@ -126,16 +126,23 @@ def explain(error: Exception) -> str:
 
 def is_json(value: Any) -> bool:
     """Whether reading `value` back from JSON would give it again: text keys, finite numbers, no foreign objects."""
-    kind = type(value)
-    if value is None or kind in (str, bool, int):
-        return True
-    if kind is float:
-        return bool(value - value == 0.0)
-    if kind in (list, tuple):
-        return all(is_json(item) for item in value)
-    if kind is dict:
-        return all(type(key) is str and is_json(item) for key, item in value.items())
-    return False
+    # A stack of its own, so that depth is no danger here; what is too deep to be written is refused at writing.
+    todo = [value]
+    while todo:
+        item = todo.pop()
+        kind = type(item)
+        if kind is float:
+            if item - item != 0.0:
+                return False
+        elif kind is dict:
+            if not all(type(key) is str for key in item):
+                return False
+            todo.extend(item.values())
+        elif kind in (list, tuple):
+            todo.extend(item)
+        elif not (item is None or kind in (str, bool, int)):
+            return False
+    return True
 
 
 def name_type(value: Any) -> str:

@@ -209,8 +209,8 @@ class table_errors:
         """Turn pyarrow's errors into ours; all others pass."""
         import pyarrow as pa
 
-        if isinstance(error, pa.ArrowException | OSError | ValueError | TypeError | KeyError) and not isinstance(
-            error, DataError
-        ):
+        if isinstance(
+            error, pa.ArrowException | OSError | ValueError | TypeError | KeyError | RecursionError
+        ) and not isinstance(error, DataError):
             reason = " ".join(str(error).split())[:200]
             raise DataError(f"the table cannot be read ({reason}); it is damaged, or not what its name says") from None
