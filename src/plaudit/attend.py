@@ -38,8 +38,11 @@ ATTENTION = "plaudit"
 QUERY_ROWS = 192
 """Queries a block: enough to keep the matrix products busy, few enough that their logits stay in cache."""
 
-QUERY_STEP, KEY_STEP = 32, 64
+QUERY_STEP, KEY_STEP = 16, 32
 """Block shapes are rounded up to these: softmax is half as fast on odd widths, and every new shape is compiled once."""
+
+ALIGNED = "aligned"
+"""The back end under which every shape is a function of the completion alone."""
 
 ALIGNMENT = 64
 """Positions a block of the aligned back end."""
@@ -104,11 +107,13 @@ class _Staircase:
         return self.bias[:queries, :, self.width - offset : self.width - offset + keys].reshape(rows, keys)
 
 
+_Kind = tuple[torch.dtype, torch.device]
+
+
 @lru_cache(maxsize=64)
-def _staircase(
-    queries: int, width: int, per: int, window: int | None, dtype: torch.dtype, device: torch.device
-) -> _Staircase:
+def _staircase(queries: int, width: int, per: int, window: int | None, like: _Kind) -> _Staircase:
     """Row i of the strip sees columns up to width + i, and with a window only the last `window` of those."""
+    dtype, device = like
     ahead = torch.arange(width + queries, device=device)[None] - torch.arange(queries, device=device)[:, None] - width
     hidden = ahead > 0 if window is None else (ahead > 0) | (ahead <= -window)
     strip = torch.zeros(queries, width + queries, dtype=dtype, device=device).masked_fill_(hidden, -torch.inf)
@@ -152,7 +157,7 @@ class BlockPlan:
         known = self._biases.setdefault((per, call.window, like.dtype), {})
         if key not in known:
             width = self.width if call.window is None else min(self.width, _round_up(call.window, 64))
-            strip = _staircase(QUERY_ROWS + KEY_STEP, width + KEY_STEP, per, call.window, like.dtype, like.device)
+            strip = _staircase(QUERY_ROWS + KEY_STEP, width + KEY_STEP, per, call.window, (like.dtype, like.device))
             known[key] = strip.cut(first - low, last - first, high - low)
         return known[key]
 
@@ -248,7 +253,7 @@ class AlignedPlan:
                 a, b, last = max(first, s.offset), min(first + ALIGNMENT, depth), first + ALIGNMENT
                 block = rows.new_zeros(kv, ALIGNMENT, per, width)
                 block[:, a - first : b - first] = rows[:, s.start + a - s.offset : s.start + b - s.offset]
-                bias = _staircase(ALIGNMENT, padded, per, call.window, rows.dtype, rows.device).cut(
+                bias = _staircase(ALIGNMENT, padded, per, call.window, (rows.dtype, rows.device)).cut(
                     first, ALIGNMENT, last
                 )
                 logits = (
@@ -369,14 +374,14 @@ BACKENDS: dict[str, Callable[[Pack, torch.device], AttentionPlan]] = {
     "varlen": VarlenPlan,
     "flex": FlexPlan,
     "blocks": BlockPlan,
-    "aligned": AlignedPlan,
+    ALIGNED: AlignedPlan,
 }
 
 
 def backend_ladder(device: torch.device, *, invariant: bool = False) -> tuple[str, ...]:
     """Back ends to try on a device, fastest first; the model's self-test decides which one is trusted."""
     if invariant:
-        return ("aligned",)
+        return (ALIGNED,)
     return ("varlen", "flex", "blocks") if device.type == "cuda" else ("blocks",)
 
 

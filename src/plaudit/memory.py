@@ -15,8 +15,17 @@ import torch
 from plaudit.errors import ConfigError
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-LARGEST_BUDGET = {"cpu": 4096, "cuda": 131072}
+LARGEST_BUDGET = {"cpu": 8192, "cuda": 131072}
 """More tokens a pack than this gain nothing: the matrix products are already as fast as they get."""
+
+
+def choose_device(name: str | None) -> torch.device:
+    """The device of that name, or without one a GPU if there is one; ConfigError if it is not on this machine."""
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    here = ["cpu", *(["cuda"] if count else []), *(f"cuda:{n}" for n in range(count))]
+    if name is not None and name not in here:
+        raise ConfigError(f"device {name!r} came; here there is {', '.join(here)}")
+    return torch.device(name or ("cuda" if count else "cpu"))
 
 
 def choose_dtype(name: str, device: torch.device) -> torch.dtype:
