@@ -3,14 +3,16 @@
     python bench/score.py                        # all data sets, a few hours on two cores
     python bench/score.py --only pairs_hh        # one of them
     python bench/score.py --rows 60 --rounds 3   # a quick look
+    python bench/score.py --table RESULTS.jsonl  # what it printed, as a table for the docs
 
 (a) a Hugging Face loop as a careful user writes it: sorted by length, padded, bf16, no_grad, batches of 16
-(b) plaudit's packs without sharing       (c) plaudit
+(b) plaudit's packs without sharing
+(c) plaudit
 
-Every side gets the same token ids and the same model. A side's batches (packs) are made over the whole sample, and every
-round runs each n-th of them on all three sides in turn, so that each is run once and the machine's moods hit all sides
-alike; `--full` runs the whole sample in every round instead. Printed: medians over rounds, and the ratio of the sums.
-The matmul peak is measured between the sides, in the same minutes.
+Every side gets the same token ids and the same model. A side's batches (packs) are made over the whole sample, and
+every round runs each n-th of them on all three sides in turn, so that each is run once and the machine's moods hit all
+sides alike; `--full` runs the whole sample in every round instead. Printed: medians over rounds, and the ratio of the
+sums. The matmul peak is measured between the sides, in the same minutes.
 """
 
 from __future__ import annotations
@@ -231,7 +233,7 @@ def alternate(sides: dict[str, Any], rows: Rows, args: argparse.Namespace, net: 
 
 
 def bound(rows: Rows) -> float:
-    """What sharing could save at most: tokens of all completions for each distinct prefix, prompts shared within a row."""
+    """Tokens of all completions for each one that is computed when a row shares its prompt and rows share nothing."""
     from plaudit.tree import build_tree
 
     return sum(len(ids) for row in rows for ids in row) / sum(build_tree(row).num_tokens for row in rows)
@@ -293,6 +295,9 @@ def measure_memory(args: argparse.Namespace, data_set: DataSet, folder: Path) ->
 
 def main() -> None:
     args = parse()
+    if args.table:
+        print_table(args.table)
+        return
     folder = make_model(Path(args.model or Path(tempfile.gettempdir()) / "plaudit-bench-model"))
     renderer = make_renderer(folder)
     chosen = [d for d in DATA_SETS if args.only in (None, d.name)]
@@ -309,13 +314,39 @@ def main() -> None:
         "b": Packed(net, budget, False),
         "c": Packed(net, budget, True),
     }
+    threads = torch.get_num_threads()
     print(
-        f"# {net.backend} on {args.device}, {torch.get_num_threads()} threads, {budget} tokens a pack, (a) in batches of {args.batch}"
+        f"# {net.backend} on {args.device}, {threads} threads, {budget} tokens a pack, (a) in batches of {args.batch}"
     )
     for data_set in chosen:
         rows = sample_rows(data_set, renderer, args.rows)
         memory = measure_memory(args, data_set, folder) if not args.no_memory else {}
         print(json.dumps(report(data_set, rows, alternate(sides, rows, args, net), memory)), flush=True)
+
+
+def print_table(file: str) -> None:
+    """The lines of earlier runs as a Markdown table."""
+    print(
+        "| data | completions | (c)/(a) | five rounds | target | (b)/(a) | (c)/(b) | of the bound | (c) of peak |",
+        end=" ",
+    )
+    print("tokens/s (a) (b) (c) | MiB (a) (b) (c) |")
+    print("|" + "---|" * 11)
+    for line in Path(file).read_text(encoding="utf-8").splitlines():
+        if not line.startswith("{"):
+            continue
+        r = json.loads(line)
+        rounds = " ".join(f"{x:.2f}" for x in sorted(r["rounds"]["ca"]))
+        target = f"{r['target_ca']:g}" if r["target_ca"] else ""
+        cells = [r["data"], r["completions"], f"{r['ratio']['ca']:.2f}", rounds, target, f"{r['ratio']['ba']:.2f}"]
+        cells += [
+            f"{r['ratio']['cb']:.2f} of {r['sharing_bound']:.2f}",
+            f"{r['cb_of_bound']:.0%}",
+            f"{r['of_peak']['c']:.0%}",
+        ]
+        cells += [" ".join(f"{r['total_tokens_per_s'][side]:.0f}" for side in "abc")]
+        cells += [" ".join(str(r["peak_memory_mib"].get(side, "-")) for side in "abc")]
+        print("| " + " | ".join(map(str, cells)) + " |")
 
 
 def make_renderer(folder: Path) -> Renderer:
@@ -350,6 +381,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--model")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--memory", choices=list("abc"), help=argparse.SUPPRESS)
+    parser.add_argument("--table", metavar="FILE")
     parser.add_argument("--no-memory", action="store_true")
     return parser.parse_args()
 
