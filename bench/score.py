@@ -20,6 +20,7 @@ from __future__ import annotations
 import argparse
 import gzip
 import json
+import multiprocessing
 import os
 import random
 import resource
@@ -118,38 +119,66 @@ def best_of(n: int, prompts: int) -> Rows:
 
 
 class PaddedLoop:
-    """Side (a)."""
+    """Side (a), in a process of its own: the allocator that plaudit tunes is then not its allocator."""
 
     def __init__(self, folder: Path, device: str, batch: int) -> None:
-        from transformers import AutoModelForSequenceClassification
-
-        self.model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.bfloat16).to(device).eval()
-        self.batch, self.device = batch, device
+        self.batch = batch
+        mine, theirs = multiprocessing.get_context("spawn").Pipe()
+        worker = multiprocessing.get_context("spawn").Process(
+            target=serve_loop, args=(theirs, folder, device), daemon=True
+        )
+        worker.start()
+        self.pipe = mine
 
     def batches(self, rows: Rows) -> list[list[np.ndarray]]:
         ordered = sorted((ids for row in rows for ids in row), key=len, reverse=True)
         return [ordered[i : i + self.batch] for i in range(0, len(ordered), self.batch)]
 
-    def score(self, batch: Sequence[np.ndarray]) -> torch.Tensor:
-        width = max(map(len, batch))
-        ids = torch.tensor([[*ids.tolist(), *[0] * (width - len(ids))] for ids in batch], device=self.device)
-        mask = torch.tensor([[1] * len(ids) + [0] * (width - len(ids)) for ids in batch], device=self.device)
-        with torch.no_grad():
-            return self.model(input_ids=ids, attention_mask=mask).logits[:, 0]
+    def score(self, batch: Sequence[np.ndarray]) -> float:
+        """Seconds that the batch took, as the loop's own process saw them."""
+        self.pipe.send(list(batch))
+        return float(self.pipe.recv())
+
+
+def serve_loop(pipe: Any, folder: Path, device: str) -> None:
+    """The loop's process: batches in, seconds out."""
+    from transformers import AutoModelForSequenceClassification
+
+    model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.bfloat16).to(device).eval()
+    while True:
+        batch = pipe.recv()
+        start = time.perf_counter()
+        score_padded(model, batch, device)
+        synchronize(device)
+        pipe.send(time.perf_counter() - start)
+
+
+def score_padded(model: Any, batch: Sequence[np.ndarray], device: str) -> torch.Tensor:
+    """A padded batch through the classification model."""
+    width = max(map(len, batch))
+    ids = torch.tensor([[*ids.tolist(), *[0] * (width - len(ids))] for ids in batch], device=device)
+    mask = torch.tensor([[1] * len(ids) + [0] * (width - len(ids)) for ids in batch], device=device)
+    with torch.no_grad():
+        scores: torch.Tensor = model(input_ids=ids, attention_mask=mask).logits[:, 0]
+    return scores
 
 
 class Packed:
     """Sides (b) and (c)."""
 
     def __init__(self, net: RewardModel, budget: int, share: bool) -> None:
-        self.net, self.settings = net, PackSettings(budget=budget, share=share)
+        self.net, self.device, self.settings = net, str(net.device), PackSettings(budget=budget, share=share)
 
     def batches(self, rows: Rows) -> list[Pack]:
         return build_packs(rows, self.settings)
 
-    def score(self, pack: Pack) -> torch.Tensor:
+    def score(self, pack: Pack) -> float:
+        """Seconds that the pack took."""
+        start = time.perf_counter()
         with torch.inference_mode():
-            return self.net(pack)
+            self.net(pack)
+        synchronize(self.device)
+        return time.perf_counter() - start
 
 
 def count(batch: Any) -> tuple[int, int, int]:
@@ -205,10 +234,7 @@ class Round:
 def time_round(side: Any, batches: list[Any], device: str, work: Callable[[Any], float]) -> Round:
     done = Round(peak=matmul_peak(device))
     for batch in batches:
-        start = time.perf_counter()
-        side.score(batch)
-        synchronize(device)
-        done.seconds += time.perf_counter() - start
+        done.seconds += side.score(batch)
         computed, total, completions = count(batch)
         done.computed += computed
         done.total += total
@@ -359,12 +385,17 @@ def make_renderer(folder: Path) -> Renderer:
 def largest(args: argparse.Namespace, folder: Path, rows: Rows) -> int:
     """Run one side's three largest batches and give the peak resident (or device) memory in MiB."""
     if args.memory == "a":
-        side: Any = PaddedLoop(folder, args.device, args.batch)
+        from transformers import AutoModelForSequenceClassification
+
+        model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.bfloat16).to(args.device).eval()
+        ordered = sorted((ids for row in rows for ids in row), key=len, reverse=True)
+        for at in range(0, 3 * args.batch, args.batch):
+            score_padded(model, ordered[at : at + args.batch], args.device)
     else:
         net = RewardModel.load(folder, dtype="bfloat16", device=args.device)
         side = Packed(net, args.budget or Scorer(net, ScoreSettings()).budget, args.memory == "c")
-    for batch in sorted(side.batches(rows), key=lambda b: -count(b)[0])[:3]:
-        side.score(batch)
+        for pack in sorted(side.batches(rows), key=lambda b: -count(b)[0])[:3]:
+            side.score(pack)
     if args.device.startswith("cuda"):
         return torch.cuda.max_memory_allocated() >> 20
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
