@@ -15,6 +15,7 @@ The river, in reading order. A module imports only from modules above it; `tests
     embedded     a name -> a folder of safetensors: path, hub, GGUF, or the embedded default
     checkpoint   a folder's files: which head, which dialect, what is missing
     loading      a folder -> a transformers model with one head, and what there is to say
+    saving       a model in memory -> a folder that every consumer loads
     feedforward  feed-forward blocks fused, and the last one at the leaves only
     model        backbone + scalar head; forward(pack) -> score_L; load, save
     score        Scorer: a stream of Groups in, Scores out, same order

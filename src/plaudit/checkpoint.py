@@ -19,6 +19,12 @@ from plaudit.errors import ModelError
 HEADS = ("score.weight", "classifier.weight", "classifier.out_proj.weight", "value_head.weight")
 """Where reward heads are kept, by the layouts that exist."""
 
+LANGUAGE_HEADS = ("lm_head.", "embed_out.", "output.", "cls.", "decoder.")
+"""How the parts of a language model's head begin, which a reward model has no use for."""
+
+CARD = "plaudit.json"
+"""What a folder says that transformers has no room for: where it came from, where scores are read, `"head": "new"`."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Tensors:
@@ -50,7 +56,12 @@ class Checkpoint:
     @property
     def head_rows(self) -> int | None:
         """Outputs of the head; a reward model has one."""
-        return self.tensors.files[self.head][1][0] if self.head else None
+        return (*self.tensors.files[self.head][1], 0)[0] if self.head else None
+
+    @property
+    def is_untrained(self) -> bool:
+        """Whether the head was new when the folder was saved, and nobody has trained it since."""
+        return self.card.get("head") == "new"
 
 
 def read_checkpoint(folder: Path) -> Checkpoint:
@@ -60,9 +71,15 @@ def read_checkpoint(folder: Path) -> Checkpoint:
     prefix = config.get("value_head_prefix")
     wanted = ([f"{prefix}.weight"] if isinstance(prefix, str) else []) + list(HEADS)
     head = next((name for name in wanted if name in tensors), None)
-    card = _read_json(folder / "plaudit.json", "") if (folder / "plaudit.json").is_file() else {}
     mean, std = config.get("mean"), config.get("std")
-    return Checkpoint(folder=folder, config=config, tensors=tensors, head=head, mean=mean, std=std, card=card)
+    return Checkpoint(
+        folder=folder, config=config, tensors=tensors, head=head, mean=mean, std=std, card=read_card(folder)
+    )
+
+
+def read_card(folder: Path) -> dict[str, Any]:
+    """What plaudit wrote about the folder; empty if it was made by something else."""
+    return _read_json(folder / CARD, "") if (folder / CARD).is_file() else {}
 
 
 def read_adapter(folder: Path) -> tuple[dict[str, Any], str | None]:
@@ -71,7 +88,7 @@ def read_adapter(folder: Path) -> tuple[dict[str, Any], str | None]:
     if not config.get("base_model_name_or_path"):
         raise ModelError(f"{folder}: adapter_config.json names no base model; put its path in base_model_name_or_path")
     names = read_tensors(folder).files
-    kept = (".score.weight", ".classifier.weight", ".score.modules_to_save.weight", ".value_head.weight")
+    kept = tuple(f".{head}" for head in HEADS)
     return config, next((name for name in names if name.endswith(kept)), None)
 
 
@@ -97,12 +114,16 @@ def _read_header(file: Path) -> dict[str, tuple[int, ...]]:
             raise ModelError(
                 f"{file}: {file.stat().st_size} bytes that are not a whole safetensors file; copy or download it again"
             )
-        header = json.loads(stream.read(length))
-    entries = {name: entry for name, entry in header.items() if name != "__metadata__"}
-    needed = 8 + length + max((entry["data_offsets"][1] for entry in entries.values()), default=0)
+        text = stream.read(length)
+    try:
+        entries = {name: entry for name, entry in json.loads(text).items() if name != "__metadata__"}
+        shapes = {name: tuple(entry["shape"]) for name, entry in entries.items()}
+        needed = 8 + length + max((entry["data_offsets"][1] for entry in entries.values()), default=0)
+    except (ValueError, AttributeError, LookupError, TypeError):
+        raise ModelError(f"{file}: its list of tensors cannot be read; copy or download it again") from None
     if file.stat().st_size < needed:
         raise ModelError(f"{file}: {file.stat().st_size} of {needed} bytes are there; copy or download it again")
-    return {name: tuple(entry["shape"]) for name, entry in entries.items()}
+    return shapes
 
 
 def _read_json(file: Path, why: str) -> dict[str, Any]:
@@ -135,7 +156,8 @@ def check_head(checkpoint: Checkpoint) -> None:
             f"{where}: a head with {checkpoint.head_rows} labels came ({checkpoint.head}), one with 1 was needed; "
             "this is a classifier, not a reward model"
         )
-    extra = [name for name in (*HEADS, "lm_head.weight") if name in checkpoint.tensors and name != checkpoint.head]
+    others = (*HEADS, "lm_head.weight", "embed_out.weight")
+    extra = [name for name in others if name in checkpoint.tensors and name != checkpoint.head]
     if extra:
         raise ModelError(
             f"{where}: two heads came ({checkpoint.head} and {extra[0]}), one was needed; "

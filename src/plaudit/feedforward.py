@@ -4,13 +4,14 @@ Stands above `model`. Two savings that need no change to a model's code, for the
 (`down(act(gate(x)) * up(x))`): on a CPU without gradients the activation and the product of the two halves ride in the
 matrix products; and since a score reads one token, the last block of all is computed for those tokens alone, with or
 without gradients. Invariant: what comes out at the leaves equals the block as its maker wrote it, to rounding; the
-model's self-test compares exactly that.
+model's self-test compares exactly that, with `as_written` on its other side.
 """
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
+from functools import cache
 from typing import Any
 
 import torch
@@ -34,28 +35,40 @@ class LeafFeedForward:
         last = getattr(layers[-1], "mlp", None) if isinstance(layers, nn.ModuleList) and len(layers) else None
         self.last = last if any(last is block for block in self.blocks) else None
         self._leaves: Tensor | None = None
+        self._is_off = False
         for block in self.blocks:
             block.forward = self._taken_over(block, block.forward)
 
     @contextlib.contextmanager
     def at_leaves(self, leaf_L: Tensor) -> Iterator[None]:
         """The time of one forward whose hidden states are read at these tokens and nowhere else."""
-        self._leaves = leaf_L
+        # A token that is read twice is computed once: a scatter of two would count its gradient twice.
+        self._leaves = torch.unique(leaf_L)
         try:
             yield
         finally:
             self._leaves = None
 
+    @contextlib.contextmanager
+    def as_written(self) -> Iterator[None]:
+        """The time of a forward in which every block is its maker's own: the slow twin."""
+        kept, self._is_off = self._is_off, True
+        try:
+            yield
+        finally:
+            self._is_off = kept
+
     def _taken_over(self, block: Any, original: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
         activation = FUSED.get(type(block.act_fn).__name__)
 
         def compute(x: Tensor) -> Tensor:
-            plain = (
-                activation is None or torch.is_grad_enabled() or x.device.type != "cpu" or x.dtype is not torch.bfloat16
-            )
-            return original(x) if plain or activation is None else _compute_fused(block, x, *activation)
+            if activation is None or torch.is_grad_enabled() or not _can_fuse(block, x):
+                return original(x)
+            return _compute_fused(block, x, *activation)
 
         def forward(x: Tensor) -> Tensor:
+            if self._is_off:
+                return original(x)
             if block is not self.last or self._leaves is None or len(self._leaves) * 2 > x.shape[1]:
                 return compute(x)
             return torch.zeros_like(x).index_copy(1, self._leaves, compute(x.index_select(1, self._leaves)))
@@ -66,6 +79,19 @@ class LeafFeedForward:
 def _is_gated(module: nn.Module) -> bool:
     names = ("gate_proj", "up_proj", "down_proj")
     return all(isinstance(getattr(module, name, None), nn.Linear) for name in names) and hasattr(module, "act_fn")
+
+
+def _can_fuse(block: Any, x: Tensor) -> bool:
+    """Whether the matrix library takes this block as it stands now: a projection inside a LoRA layer is not plain."""
+    plain = all(
+        type(layer) is nn.Linear and layer.weight.dtype is x.dtype for layer in (block.gate_proj, block.up_proj)
+    )
+    return plain and x.device.type == "cpu" and x.dtype is torch.bfloat16 and _has_fused_products()
+
+
+@cache
+def _has_fused_products() -> bool:
+    return torch.backends.mkldnn.is_available() and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def _compute_fused(block: Any, x: Tensor, activation: str, algorithm: str) -> Tensor:

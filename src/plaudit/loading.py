@@ -9,15 +9,24 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
-from plaudit.checkpoint import Checkpoint, check_head, read_adapter, read_checkpoint
+from plaudit.checkpoint import (
+    LANGUAGE_HEADS,
+    Checkpoint,
+    check_head,
+    read_adapter,
+    read_card,
+    read_checkpoint,
+    read_tensors,
+)
 from plaudit.embedded import resolve_model
 from plaudit.errors import ModelError
 
@@ -44,20 +53,22 @@ def load_parts(folder: Path, dtype: torch.dtype, *, new_head: bool = False, remo
     is_new = new_head and checkpoint.head is None
     if not is_new:
         check_head(checkpoint)
+    tokenizer = _load_tokenizer(folder, remote)
     hf = _load_model(checkpoint, dtype, is_new=is_new, remote=remote)
-    notes = []
-    if is_new:
-        width = _attach_new_head(hf)
+    notes = [_attach_new_head(hf, folder)] if is_new else []
+    if checkpoint.is_untrained and not is_new:
+        notes.append(f"{folder.name} was saved with a new head that nobody has trained; it has to be trained")
+    if checkpoint.mean is not None or checkpoint.std is not None:
         notes.append(
-            f"{folder.name} had no reward head: a new one was made (normal, std 1/{width + 1}); it has to be trained"
-        )
-    if checkpoint.std is not None:
-        notes.append(
-            f"scores are raw; the checkpoint's normalisation (mean {checkpoint.mean:g}, std {checkpoint.std:g}) "
+            f"scores are raw; the checkpoint's normalisation (mean {checkpoint.mean}, std {checkpoint.std}) "
             "is not applied"
         )
     return LoadedParts(
-        hf=hf, tokenizer=_load_tokenizer(folder, remote), checkpoint=checkpoint, notes=tuple(notes), is_new=is_new
+        hf=hf,
+        tokenizer=tokenizer,
+        checkpoint=checkpoint,
+        notes=tuple(notes),
+        is_new=is_new or checkpoint.is_untrained,
     )
 
 
@@ -65,64 +76,74 @@ def _load_model(checkpoint: Checkpoint, dtype: torch.dtype, *, is_new: bool, rem
     """Through transformers' own loader, with its findings turned into errors."""
     from transformers import AutoConfig, AutoModelForSequenceClassification
 
-    config = AutoConfig.from_pretrained(checkpoint.folder, trust_remote_code=remote)
-    config.num_labels = 1
-    config.use_cache = False
-    _register_classifier(config)
-    renames = {}
-    if checkpoint.head and checkpoint.head.removesuffix(".weight") == str(checkpoint.config.get("value_head_prefix")):
-        renames = {rf"^{checkpoint.head.removesuffix('.weight')}\.": "score."}
-    with _quiet_transformers():
+    with quiet_transformers():
         try:
+            config = AutoConfig.from_pretrained(checkpoint.folder, trust_remote_code=remote)
+            config.num_labels = 1
+            config.use_cache = False
+            _register_classifier(config)
             hf, found = AutoModelForSequenceClassification.from_pretrained(
                 checkpoint.folder,
                 config=config,
                 dtype=dtype,
-                key_mapping=renames or None,
                 output_loading_info=True,
                 use_safetensors=True,
                 trust_remote_code=remote,
             )
-        except (ValueError, OSError, RuntimeError, KeyError) as error:
+        except (ValueError, OSError, RuntimeError, KeyError, TypeError, AttributeError, ImportError) as error:
             raise ModelError(
-                f"{checkpoint.folder}: transformers cannot load it as a reward model ({_first_line(error)})"
+                f"{checkpoint.folder}: transformers cannot load it as a reward model ({_first_line(error)}); "
+                "check that config.json names its architecture and that the weights are its own"
             ) from error
-    _check_found(checkpoint, found, is_new=is_new)
+    _check_found(checkpoint, hf, found, is_new=is_new)
     if checkpoint.head:
-        _restore_head(hf, checkpoint.tensors.files[checkpoint.head][0], checkpoint.head)
+        _restore_head(hf, checkpoint)
     return hf
 
 
-def _check_found(checkpoint: Checkpoint, found: dict[str, Any], *, is_new: bool) -> None:
-    """ModelError if a tensor was missing, left over, or of another shape."""
-    missing = {name for name in found.get("missing_keys", ()) if not (is_new and name.startswith("score."))}
-    left_over = {name for name in found.get("unexpected_keys", ()) if not (is_new and name.startswith("lm_head."))}
-    for what, names in (
-        ("missing", missing),
-        ("left over", left_over),
-        ("of another shape", found.get("mismatched_keys", ())),
-    ):
+def _check_found(checkpoint: Checkpoint, hf: PreTrainedModel, found: dict[str, Any], *, is_new: bool) -> None:
+    """ModelError if a tensor was missing, left over, or of another shape; the head is read by us, by its own name."""
+    own = f"{name_of_head(hf)}."
+    # The parts around a new head (a dense layer, a pooler) are as new as the head.
+    new = (f"{own.split('.')[0]}.",) if is_new else (own,)
+    old = LANGUAGE_HEADS if is_new else (str(checkpoint.head).removesuffix("weight"),)
+    missing = {name for name in found.get("missing_keys", ()) if not name.startswith(new)}
+    left_over = {name for name in found.get("unexpected_keys", ()) if not name.startswith(old)}
+    other = {str(entry[0] if isinstance(entry, tuple) else entry) for entry in found.get("mismatched_keys", ())}
+    for what, names in (("missing", missing), ("left over", left_over), ("of another shape", other)):
         if names:
-            first = min(str(name) for name in names)
             raise ModelError(
-                f"{checkpoint.folder}: {len(names)} tensors are {what} for {checkpoint.architecture} ({first}); "
-                "the weights and config.json do not belong together"
+                f"{checkpoint.folder}: {len(names)} tensor{'s are' if len(names) > 1 else ' is'} {what} for "
+                f"{checkpoint.architecture} ({min(names)}); the weights and config.json do not belong together"
             )
 
 
-def _restore_head(hf: PreTrainedModel, file: Path, key: str) -> None:
+def _restore_head(hf: PreTrainedModel, checkpoint: Checkpoint) -> None:
     """The head as the file has it, in fp32: the backbone's precision would round it."""
+    head, key = linear_head(hf), str(checkpoint.head)
+    weight, bias = (_read_tensor(checkpoint, name) for name in (key, key.replace(".weight", ".bias")))
+    if weight is None or weight.shape != head.weight.shape or (bias is None) != (head.bias is None):
+        came = (
+            "no weight" if weight is None else f"{tuple(weight.shape)} {'without' if bias is None else 'with'} a bias"
+        )
+        raise ModelError(
+            f"{checkpoint.folder}: a head of shape {came} came ({key}), {tuple(head.weight.shape)} "
+            f"{'without' if head.bias is None else 'with'} a bias was needed for {type(hf).__name__}"
+        )
+    head.weight = nn.Parameter(weight)
+    if bias is not None:
+        head.bias = nn.Parameter(bias)
+    _widen_input(head)
+
+
+def _read_tensor(checkpoint: Checkpoint, name: str) -> torch.Tensor | None:
     from safetensors import safe_open
 
-    head = linear_head(hf)
-    with safe_open(file, framework="pt") as tensors:
-        weight = tensors.get_tensor(key).float()
-        bias = key.replace(".weight", ".bias")
-        biases = tensors.get_tensor(bias).float() if bias in tensors.keys() else None  # noqa: SIM118
-    head.weight = nn.Parameter(weight)
-    if head.bias is not None and biases is not None:
-        head.bias = nn.Parameter(biases)
-    _widen_input(head)
+    if name not in checkpoint.tensors:
+        return None
+    with safe_open(checkpoint.tensors.files[name][0], framework="pt") as tensors:
+        found: torch.Tensor = tensors.get_tensor(name)
+    return found.float()
 
 
 def _widen_input(head: nn.Linear) -> None:
@@ -144,21 +165,27 @@ def linear_head(hf: nn.Module) -> nn.Linear:
     )
 
 
-def _attach_new_head(hf: PreTrainedModel) -> int:
-    """Normal with std 1/(hidden + 1), the scale that starts training near zero; drawn from torch's seed."""
+def name_of_head(hf: nn.Module) -> str:
+    """The path of the head below the classification model, `score` for most."""
+    head = linear_head(hf)
+    return str(next(name for name, module in hf.named_modules() if module is head))
+
+
+def _attach_new_head(hf: PreTrainedModel, folder: Path) -> str:
+    """Normal with std 1/(hidden + 1), the scale that starts training near zero; drawn from torch's seed. Says so."""
     head = linear_head(hf)
     width = head.in_features
     head.weight = nn.Parameter(torch.randn(1, width) / (width + 1))
+    if head.bias is not None:
+        head.bias = nn.Parameter(torch.zeros(1))
     _widen_input(head)
-    return width
+    return f"{folder.name} had no reward head: a new one was made (normal, std 1/{width + 1}); it has to be trained"
 
 
 def _load_adapter(folder: Path, dtype: torch.dtype, *, new_head: bool, remote: bool) -> LoadedParts:
     """A LoRA folder on its base: merged in fp32, then rounded once, so that scoring costs what the base costs."""
-    from peft import PeftModel
-
     adapter, head = read_adapter(folder)
-    base = read_checkpoint(resolve_model(str(adapter["base_model_name_or_path"])))
+    base = read_checkpoint(_find_base(folder, str(adapter["base_model_name_or_path"])))
     if head is None and base.head is None and not new_head:
         raise ModelError(
             f"{folder}: its reward head is missing: neither the adapter nor its base {base.folder} carries one; "
@@ -166,35 +193,69 @@ def _load_adapter(folder: Path, dtype: torch.dtype, *, new_head: bool, remote: b
         )
     if base.head is not None:
         check_head(base)
+    tokenizer = _load_tokenizer(folder if (folder / "tokenizer_config.json").is_file() else base.folder, remote)
     hf = _load_model(base, torch.float32, is_new=base.head is None, remote=remote)
-    with _quiet_transformers():
-        merged = PeftModel.from_pretrained(hf, folder, is_trainable=False).merge_and_unload()
+    notes = [f"LoRA adapter {folder.name} was merged into {base.folder.name} in float32"]
+    if head is None and base.head is None:
+        notes.append(_attach_new_head(hf, folder))
+    merged = _merge_adapter(hf, folder)
     kept = linear_head(merged)
-    weight = kept.weight.detach().float().clone()
-    if weight.shape[0] != 1:
-        raise ModelError(
-            f"{folder}: a head with {weight.shape[0]} labels came, one with 1 was needed; this is a classifier"
-        )
+    weight, bias = (None if x is None else x.detach().float().clone() for x in (kept.weight, kept.bias))
     merged.to(dtype)
-    kept.weight = nn.Parameter(weight)
+    kept.weight, kept.bias = (None if x is None else nn.Parameter(x) for x in (weight, bias))
     _widen_input(kept)
-    where = folder if (folder / "tokenizer_config.json").is_file() else base.folder
-    notes = (f"LoRA adapter {folder.name} was merged into {base.folder.name} in float32",)
-    checkpoint = Checkpoint(folder=folder, config=base.config, tensors=base.tensors, head=base.head or "score.weight")
-    return LoadedParts(
-        hf=merged,
-        tokenizer=_load_tokenizer(where, remote),
-        checkpoint=checkpoint,
-        notes=notes,
-        is_new=head is None and base.head is None,
-    )
+    card = read_card(folder)
+    checkpoint = replace(base, folder=folder, head=base.head or f"{name_of_head(merged)}.weight", card=card)
+    is_new = checkpoint.is_untrained or (head is None and (base.head is None or base.is_untrained))
+    return LoadedParts(hf=merged, tokenizer=tokenizer, checkpoint=checkpoint, notes=tuple(notes), is_new=is_new)
+
+
+def _find_base(folder: Path, name: str) -> Path:
+    """The base's folder: as it is named, or beside the adapter, where a moved pair of folders keeps it."""
+    beside = folder / name
+    return beside if not Path(name).is_dir() and beside.is_dir() else resolve_model(name)
+
+
+def _merge_adapter(hf: PreTrainedModel, folder: Path) -> PreTrainedModel:
+    """The base with the adapter in its weights; ModelError if a tensor of either does not find its place."""
+    from peft import PeftConfig, PeftModel, get_peft_model_state_dict
+
+    with quiet_transformers(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what peft warns of, tensors without a place, is checked below
+        try:
+            config = PeftConfig.from_pretrained(folder)
+            # Only the layers matter here; the wrapper for generation would look for methods that a classifier lacks.
+            config.task_type = None
+            adapted = PeftModel.from_pretrained(hf, folder, config=config, is_trainable=False)
+            wanted = {_plain_name(name): tuple(x.shape) for name, x in get_peft_model_state_dict(adapted).items()}
+            came = {_plain_name(name): shape for name, (_, shape) in read_tensors(folder).files.items()}
+            merged: PreTrainedModel = adapted.merge_and_unload()
+        except (ValueError, OSError, RuntimeError, KeyError, TypeError, AttributeError, ImportError) as error:
+            if isinstance(error, ModelError):
+                raise
+            raise ModelError(
+                f"{folder}: peft cannot put the adapter onto {type(hf).__name__} ({_first_line(error)}); "
+                "check that base_model_name_or_path names the model it was trained on"
+            ) from error
+    astray = sorted(name for name in came.keys() ^ wanted.keys())
+    if astray:
+        raise ModelError(
+            f"{folder}: {len(astray)} tensor{'s' if len(astray) > 1 else ''} of the adapter and its base do not meet "
+            f"({astray[0]}); check that base_model_name_or_path names the model it was trained on"
+        )
+    return merged
+
+
+def _plain_name(name: str) -> str:
+    """A tensor's name without the words that some writers leave in it."""
+    return name.replace(".modules_to_save", "").replace(".default", "").replace(".base_layer", "")
 
 
 def _load_tokenizer(folder: Path, remote: bool) -> PreTrainedTokenizerBase:
     from transformers import AutoTokenizer
 
     try:
-        with _quiet_transformers():
+        with quiet_transformers():
             return AutoTokenizer.from_pretrained(folder, trust_remote_code=remote)
     except (ValueError, OSError, TypeError) as error:
         raise ModelError(
@@ -216,11 +277,12 @@ def _register_classifier(config: Any) -> None:
     parent = next(c for c in base.__mro__ if c is not base and issubclass(c, PreTrainedModel))
     name = base.__name__.removesuffix("Model") + "ForSequenceClassification"
     made = type(name, (GenericForSequenceClassification, parent), {"__module__": __name__})
-    AutoModelForSequenceClassification.register(type(config), made)
+    # transformers keeps its own configurations from being registered for, unless it is told that this is meant.
+    AutoModelForSequenceClassification.register(type(config), made, exist_ok=True)
 
 
 @contextlib.contextmanager
-def _quiet_transformers() -> Iterator[None]:
+def quiet_transformers() -> Iterator[None]:
     """What transformers would warn of is an error here, or is checked here; its bars would tear ours."""
     from transformers.utils import logging as hf_logging
 

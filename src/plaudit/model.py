@@ -12,8 +12,7 @@ Letters: L leaves, T tokens of a pack, D hidden.
 from __future__ import annotations
 
 import contextlib
-import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -21,14 +20,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from plaudit.attend import ATTENTION, BACKENDS, backend_ladder
+from plaudit import __version__
+from plaudit.attend import ALIGNED, ATTENTION, BACKENDS, backend_ladder
 from plaudit.checkpoint import Checkpoint
 from plaudit.embedded import resolve_model
-from plaudit.errors import ModelError, PlauditError
+from plaudit.errors import ConfigError, PlauditError
 from plaudit.feedforward import LeafFeedForward
-from plaudit.loading import linear_head, load_parts
-from plaudit.memory import choose_dtype, keep_freed_memory
+from plaudit.loading import linear_head, load_parts, name_of_head
+from plaudit.memory import choose_device, choose_dtype, keep_freed_memory
 from plaudit.pack import Pack, PackSettings, build_packs
+from plaudit.saving import save_parts
 from plaudit.tree import Ints
 
 if TYPE_CHECKING:
@@ -36,6 +37,9 @@ if TYPE_CHECKING:
 
 PLAIN = "plain"
 """The path for models whose tokens do not depend on their prefix alone: rows, one completion each."""
+
+INVARIANT = "invariant"
+"""The reason for rows of one completion each: asked for, and no other back end can."""
 
 PLAIN_ROWS = 8
 TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 0.08, torch.float16: 0.02}
@@ -70,7 +74,7 @@ class RewardNet(nn.Module):
         trust_remote_code: bool = False,
     ) -> Self:
         """Load a reward model from a folder, a hub name or `smollm2`; ModelError if it has no head, save `new_head`."""
-        where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        where = choose_device(device)
         if where.type == "cpu":
             keep_freed_memory()
         parts = load_parts(
@@ -104,6 +108,11 @@ class RewardNet(nn.Module):
         return next(self.backbone.parameters()).dtype
 
     @property
+    def is_invariant(self) -> bool:
+        """Whether a completion's score has one bit pattern, whatever is scored beside it."""
+        return self.backend == ALIGNED or self.reason == INVARIANT
+
+    @property
     def context_length(self) -> int | None:
         """How many tokens the model was made for, as its configuration says."""
         found = getattr(self.hf.config.get_text_config(), "max_position_embeddings", None)
@@ -114,8 +123,11 @@ class RewardNet(nn.Module):
         if self.backend == PLAIN:
             return self._forward_rows([pack.tree.sequence(k) for k in range(len(pack.members_L))])
         hidden_LD = self.hidden_leaves(pack)
+        if self.backend == ALIGNED:
+            # A matrix product may round a row differently beside fewer others: the head sees one shape a pack size.
+            hidden_LD = nn.functional.pad(hidden_LD, (0, 0, 0, pack.size - len(hidden_LD)))
         scores: Tensor = self.head(hidden_LD.float()).squeeze(-1)
-        return scores
+        return scores[: len(pack.members_L)]
 
     def hidden_leaves(self, pack: Pack) -> Tensor:
         """The last hidden state at every leaf, computed on the tree."""
@@ -126,7 +138,8 @@ class RewardNet(nn.Module):
         ids_T, positions_T = torch.from_numpy(row).to(device)
         leaf_L = torch.from_numpy(pack.tree.leaf_K).long().to(device)
         plan = BACKENDS[self.backend](pack, device)
-        with self._feedforward.at_leaves(leaf_L):
+        shortened = contextlib.nullcontext() if self.backend == ALIGNED else self._feedforward.at_leaves(leaf_L)
+        with shortened:
             out = self.backbone(
                 input_ids=ids_T[None], position_ids=positions_T[None], use_cache=False, plaudit_plan=plan
             )
@@ -137,7 +150,7 @@ class RewardNet(nn.Module):
         """The unshared path: rows of like length, padded on the right, through the classification model itself."""
         order = sorted(range(len(sequences)), key=lambda k: len(sequences[k]))
         scores: list[Tensor | None] = [None] * len(sequences)
-        step = 1 if self.reason == "invariant" else PLAIN_ROWS
+        step = 1 if self.reason == INVARIANT else PLAIN_ROWS
         for at in range(0, len(order), step):
             chosen = order[at : at + step]
             for k, score in zip(chosen, self._score_rows([sequences[k] for k in chosen]), strict=True):
@@ -162,6 +175,8 @@ class RewardNet(nn.Module):
 
     def choose_backend(self, *, invariant: bool = False, only: str | None = None) -> None:
         """Test the device's back ends, fastest first, and keep the first that can be trusted; `reason` says why."""
+        if only not in (None, PLAIN, *BACKENDS):
+            raise ConfigError(f"attention back end {only!r} came, one of {', '.join((*BACKENDS, PLAIN))} was needed")
         ladder = (only,) if only else backend_ladder(self.device, invariant=invariant)
         refused: list[str] = []
         if is_encoder(self.hf):
@@ -177,7 +192,7 @@ class RewardNet(nn.Module):
             refused.append(f"{name}: {fault}")
         else:
             self._use(PLAIN)
-            self.reason = "invariant" if invariant else "; ".join(refused) or "asked for"
+            self.reason = INVARIANT if invariant else "; ".join(refused) or "asked for"
         if only == PLAIN:
             self._use(PLAIN)
             self.reason = "asked for"
@@ -192,7 +207,8 @@ class RewardNet(nn.Module):
         try:
             with torch.inference_mode():
                 self._use(PLAIN)
-                alone = [self._last_hidden(row) for row in rows]
+                with self._feedforward.as_written():
+                    alone = [self._last_hidden(row) for row in rows]
                 self._use(backend)
                 packed = self.hidden_leaves(pack)
         except (RuntimeError, ValueError, TypeError, KeyError, NotImplementedError, ImportError, PlauditError) as error:
@@ -239,27 +255,35 @@ class RewardNet(nn.Module):
         kept = self.backend
         self._use(PLAIN)
         try:
-            yield self.hf
+            with self._feedforward.as_written():
+                yield self.hf
         finally:
             self._use(kept)
 
-    def save(self, folder: str | Path) -> Path:
-        """Write a folder that plain transformers loads as it is: backbone, head, tokenizer; whole, or not at all."""
-        target = Path(folder)
-        draft = target.with_name(f".{target.name}.writing")
-        shutil.rmtree(draft, ignore_errors=True)
+    def save(
+        self, folder: str | Path, *, head_prefix: str | None = None, card: Mapping[str, Any] | None = None
+    ) -> Path:
+        """Write a folder that plain transformers loads as it is: backbone, head, tokenizer; whole, or not at all.
+
+        The head is `score.weight`, or what OpenRLHF's `value_head_prefix` said where the model came from; `head_prefix`
+        names it anew (plain transformers finds `score` alone). `card` is added to plaudit.json.
+        """
+        own, pools = name_of_head(self.hf), is_encoder(self.hf)
+        if pools and head_prefix not in (None, own):
+            raise ConfigError(
+                f"head_prefix {head_prefix!r} came, but {type(self.hf).__name__} has it in {own!r}; leave it out"
+            )
+        prefix = None if pools else head_prefix or self.checkpoint.config.get("value_head_prefix") or own
+        told = {
+            **{key: value for key, value in self.checkpoint.card.items() if key != "head"},
+            "plaudit": __version__,
+            "source": str(self.checkpoint.folder),
+            "score_position": getattr(self.hf.config, "classifier_pooling", "pooled") if pools else "last",
+            **({"head": "new"} if self.is_new else {}),
+            **(card or {}),
+        }
         with self.plain_attention() as hf:
-            config = hf.config
-            config.num_labels, config.problem_type = 1, "regression"
-            config.value_head_prefix = "score"
-            hf.save_pretrained(draft)
-        self.tokenizer.save_pretrained(draft)
-        if target.exists():
-            if not (target / "config.json").is_file() and any(target.iterdir()):
-                raise ModelError(f"{target}: a folder that is not a model is there; name a new one, or remove it")
-            shutil.rmtree(target)
-        draft.rename(target)
-        return target
+            return save_parts(hf, self.tokenizer, Path(folder), prefix=prefix, card=told)
 
 
 def is_encoder(hf: PreTrainedModel) -> bool:
