@@ -203,3 +203,12 @@ def test_a_deep_group_reads_back_or_is_refused(tmp_path: Path, suffix: str, dept
         return
     assert depth < 100_000
     assert sum(1 for _ in read_groups(path)) == 1
+
+
+def test_an_object_without_fields_goes_into_parquet_as_json(tmp_path: Path) -> None:
+    rows = [{"prompt": "p", "extra": {"a": 1, "b": {}}}, {"prompt": "q", "extra": {"a": 2, "b": {}}}]
+    with RowWriter(tmp_path / "a.parquet") as writer:
+        for row in rows:
+            writer.write(row)
+    with Reader([str(tmp_path / "a.parquet")], format="native") as reader:
+        assert [record.raw for record in reader.records()] == rows

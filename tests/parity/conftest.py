@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 import torch
-from tiny import FAMILIES, save_model, widen
 
 from plaudit.model import RewardNet
+from tiny import FAMILIES, save_model, widen
 
 Folders = Callable[[str], Path]
 

@@ -8,18 +8,18 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tiny import CASES, FAMILIES, Row
 from torch import Tensor
 
 from plaudit import feedforward
 from plaudit.model import RewardNet
 from plaudit.pack import Pack, PackSettings, build_packs
+from tiny import CASES, FAMILIES, Row
 
 FP32 = 1e-5
 """Relative to the largest magnitude of what is compared: scores among scores, a gradient within its own tensor."""
 
 BF16 = 0.06
-"""How far bf16 may be from fp32, relative to the largest score; these wide random weights show rounding at its worst."""
+"""How far bf16 may be from fp32, relative to the largest score; wide random weights show rounding at its worst."""
 
 Nets = Callable[..., RewardNet]
 Twins = Callable[..., Any]

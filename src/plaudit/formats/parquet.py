@@ -127,11 +127,12 @@ def exact_array(values: list[Any], kind: pa.DataType | None = None) -> pa.Array 
 
 
 def exact_type(values: list[Any]) -> pa.DataType | None:
-    """The type under which Arrow holds the values exactly, with no place in it that knows only null."""
+    """The type under which Arrow holds the values exactly, with no place in it that knows only null or no field."""
     import pyarrow as pa
 
     array = exact_array(values)
-    if array is None or "null" in str(array.type):
+    # Parquet itself refuses an object without fields.
+    if array is None or "null" in str(array.type) or "struct<>" in str(array.type):
         return None
     # Whole numbers in a list may be followed by others: scores and ratings are numbers, not counts.
     if pa.types.is_list(array.type) and pa.types.is_integer(array.type.value_type):
