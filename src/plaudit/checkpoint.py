@@ -37,6 +37,14 @@ class Tensors:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Head:
+    """A head's key, and how many outputs it has."""
+
+    name: str
+    num_rows: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Checkpoint:
     """What a model folder holds: configuration, tensors, the head's key (None is no head), its normalisation."""
 
@@ -82,14 +90,15 @@ def read_card(folder: Path) -> dict[str, Any]:
     return _read_json(folder / CARD, "") if (folder / CARD).is_file() else {}
 
 
-def read_adapter(folder: Path) -> tuple[dict[str, Any], str | None]:
-    """A LoRA folder's configuration, and the key of the head it carries (None if it carries none)."""
+def read_adapter(folder: Path) -> tuple[dict[str, Any], Head | None]:
+    """A LoRA folder's configuration, and the head it carries (None if it carries none)."""
     config = _read_json(folder / "adapter_config.json", "a LoRA folder holds an adapter_config.json")
     if not config.get("base_model_name_or_path"):
         raise ModelError(f"{folder}: adapter_config.json names no base model; put its path in base_model_name_or_path")
     names = read_tensors(folder).files
     kept = tuple(f".{head}" for head in HEADS)
-    return config, next((name for name in names if name.endswith(kept)), None)
+    heads = (Head(name=name, num_rows=(*shape, 0)[0]) for name, (_, shape) in names.items() if name.endswith(kept))
+    return config, next(heads, None)
 
 
 def read_tensors(folder: Path) -> Tensors:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from torch import nn
 
 from plaudit.checkpoint import (
@@ -31,7 +32,22 @@ from plaudit.embedded import resolve_model
 from plaudit.errors import ModelError
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+VOCABULARIES = ("tokenizer.json", "vocab*", "*.model", "*.tiktoken", "tekken.json")
+"""Files that a tokenizer's vocabulary is kept in; one of them has to be there."""
+
+LOADING_ERRORS = (
+    ValueError,
+    OSError,
+    RuntimeError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    ImportError,
+    StrictDataclassError,
+)
+"""What a folder can make transformers and peft raise; each becomes a sentence that names the folder."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,8 +69,8 @@ def load_parts(folder: Path, dtype: torch.dtype, *, new_head: bool = False, remo
     is_new = new_head and checkpoint.head is None
     if not is_new:
         check_head(checkpoint)
-    tokenizer = _load_tokenizer(folder, remote)
-    hf = _load_model(checkpoint, dtype, is_new=is_new, remote=remote)
+    config, tokenizer = _load_config(checkpoint, remote), _load_tokenizer(folder, remote)
+    hf = _load_model(checkpoint, config, dtype, is_new=is_new, remote=remote)
     notes = [_attach_new_head(hf, folder)] if is_new else []
     if checkpoint.is_untrained and not is_new:
         notes.append(f"{folder.name} was saved with a new head that nobody has trained; it has to be trained")
@@ -72,25 +88,41 @@ def load_parts(folder: Path, dtype: torch.dtype, *, new_head: bool = False, remo
     )
 
 
-def _load_model(checkpoint: Checkpoint, dtype: torch.dtype, *, is_new: bool, remote: bool) -> PreTrainedModel:
-    """Through transformers' own loader, with its findings turned into errors."""
-    from transformers import AutoConfig, AutoModelForSequenceClassification
+def _load_config(checkpoint: Checkpoint, remote: bool) -> PreTrainedConfig:
+    from transformers import AutoConfig
 
     with quiet_transformers():
         try:
             config = AutoConfig.from_pretrained(checkpoint.folder, trust_remote_code=remote)
-            config.num_labels = 1
-            config.use_cache = False
-            _register_classifier(config)
+        except LOADING_ERRORS as error:
+            raise ModelError(
+                f"{checkpoint.folder}: transformers cannot read its config.json ({_first_line(error)}); "
+                "check its model_type and the fields that are named here, or a newer transformers"
+            ) from error
+    config.num_labels = 1
+    config.use_cache = False
+    return config
+
+
+def _load_model(
+    checkpoint: Checkpoint, config: PreTrainedConfig, dtype: torch.dtype, *, is_new: bool, remote: bool
+) -> PreTrainedModel:
+    """Through transformers' own loader, with its findings turned into errors."""
+    from transformers import AutoModelForSequenceClassification
+
+    _register_classifier(config)
+    with quiet_transformers():
+        try:
             hf, found = AutoModelForSequenceClassification.from_pretrained(
                 checkpoint.folder,
                 config=config,
                 dtype=dtype,
                 output_loading_info=True,
+                ignore_mismatched_sizes=True,  # so that they are among the findings, by name
                 use_safetensors=True,
                 trust_remote_code=remote,
             )
-        except (ValueError, OSError, RuntimeError, KeyError, TypeError, AttributeError, ImportError) as error:
+        except LOADING_ERRORS as error:
             raise ModelError(
                 f"{checkpoint.folder}: transformers cannot load it as a reward model ({_first_line(error)}); "
                 "check that config.json names its architecture and that the weights are its own"
@@ -191,10 +223,15 @@ def _load_adapter(folder: Path, dtype: torch.dtype, *, new_head: bool, remote: b
             f"{folder}: its reward head is missing: neither the adapter nor its base {base.folder} carries one; "
             "save the adapter with modules_to_save=['score']"
         )
+    if head is not None and head.num_rows != 1:
+        raise ModelError(
+            f"{folder}: a head with {head.num_rows} labels came ({head.name}), one with 1 was needed; "
+            "this is a classifier, not a reward model"
+        )
     if base.head is not None:
         check_head(base)
     tokenizer = _load_tokenizer(folder if (folder / "tokenizer_config.json").is_file() else base.folder, remote)
-    hf = _load_model(base, torch.float32, is_new=base.head is None, remote=remote)
+    hf = _load_model(base, _load_config(base, remote), torch.float32, is_new=base.head is None, remote=remote)
     notes = [f"LoRA adapter {folder.name} was merged into {base.folder.name} in float32"]
     if head is None and base.head is None:
         notes.append(_attach_new_head(hf, folder))
@@ -230,7 +267,7 @@ def _merge_adapter(hf: PreTrainedModel, folder: Path) -> PreTrainedModel:
             wanted = {_plain_name(name): tuple(x.shape) for name, x in get_peft_model_state_dict(adapted).items()}
             came = {_plain_name(name): shape for name, (_, shape) in read_tensors(folder).files.items()}
             merged: PreTrainedModel = adapted.merge_and_unload()
-        except (ValueError, OSError, RuntimeError, KeyError, TypeError, AttributeError, ImportError) as error:
+        except LOADING_ERRORS as error:
             if isinstance(error, ModelError):
                 raise
             raise ModelError(
@@ -254,10 +291,13 @@ def _plain_name(name: str) -> str:
 def _load_tokenizer(folder: Path, remote: bool) -> PreTrainedTokenizerBase:
     from transformers import AutoTokenizer
 
+    if not remote and not any(file for pattern in VOCABULARIES for file in folder.glob(pattern)):
+        # transformers makes an empty tokenizer of nothing for some families, to which every word is unknown.
+        raise ModelError(f"{folder}: its tokenizer is missing (no tokenizer.json there); save it into the folder")
     try:
         with quiet_transformers():
             return AutoTokenizer.from_pretrained(folder, trust_remote_code=remote)
-    except (ValueError, OSError, TypeError) as error:
+    except LOADING_ERRORS as error:
         raise ModelError(
             f"{folder}: its tokenizer cannot be loaded ({_first_line(error)}); save the tokenizer into the folder"
         ) from error
@@ -298,4 +338,6 @@ def quiet_transformers() -> Iterator[None]:
 
 
 def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+    """What the error says, in a line; one that ends in a colon says it in the next."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    return " ".join(lines[: 2 if lines[0].endswith(":") else 1])[:200]
