@@ -11,14 +11,14 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
 
 import torch
 
-from plaudit.errors import InternalError, ModelError
+from plaudit.errors import ConfigError, InputError, InternalError, ModelError
 from plaudit.group import Completion, Content, Group
 from plaudit.memory import find_budget, is_out_of_memory
 from plaudit.model import RewardNet
@@ -41,6 +41,15 @@ class ScoreSettings:
     invariant: bool = False
     share: bool = True
     render: RenderSettings = field(default_factory=RenderSettings)
+
+    def __post_init__(self) -> None:
+        for name, value in (("budget", self.budget), ("window", self.window)):
+            if value is not None and value < 1:
+                raise ConfigError(f"{name} {value} came, at least 1 was needed; leave it out to have it found")
+        if self.invariant and self.budget is not None:
+            raise ConfigError(
+                f"budget {self.budget} came with invariant scores, whose packs have one fixed size; leave one out"
+            )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -84,6 +93,9 @@ class Scorer:
                 "train it first"
             )
         self.net, self.settings = net, settings or ScoreSettings()
+        if self.settings.invariant and not net.is_invariant:
+            raise ConfigError("invariant scores need a model that was loaded for them; load it with invariant=True")
+        self.invariant = net.is_invariant
         kind = net.device.type
         self.window = self.settings.window or WINDOW.get(kind, 128)
         self.budget = self.settings.budget or self._find_budget()
@@ -115,15 +127,22 @@ class Scorer:
     def _render(self, source: Iterator[Group]) -> list[Rendered]:
         return self.renderer.render(list(islice(source, self.window)))
 
-    def score_rendered(self, rendered: Sequence[Rendered]) -> list[Scores]:
-        """Scores of one window of Groups that were rendered already."""
-        start = time.perf_counter()
+    def score_rendered(
+        self, rendered: Sequence[Rendered], watch: Callable[[float], None] | None = None
+    ) -> list[Scores]:
+        """Scores of one window of Groups, rendered already; `watch` hears, pack by pack, what share is done."""
         found: list[list[float | None]] = [[None] * len(r.ids) for r in rendered]
         todo = [r.ids if r.dropped is None else (None,) * len(r.ids) for r in rendered]
+        num_found, num_todo = 0, sum(ids is not None for row in todo for ids in row)
+        before = time.perf_counter()
         for pack in self._packs(todo):
             for (group, completion), score in self._score_pack(pack):
                 found[group][completion] = score
-        self.tally.seconds += time.perf_counter() - start
+                num_found += 1
+            now = time.perf_counter()
+            self.tally.seconds, before = self.tally.seconds + now - before, now
+            if watch:
+                watch(num_found / num_todo)
         self.tally.groups += len(rendered)
         self.tally.completions += sum(map(len, found))
         return [self._finish(r, row) for r, row in zip(rendered, found, strict=True)]
@@ -140,7 +159,7 @@ class Scorer:
         return Scores(scores=tuple(row), unscored=tuple(reasons), dropped=rendered.dropped)
 
     def _packs(self, rows: Sequence[Sequence[object]]) -> list[Pack]:
-        settings = PackSettings(budget=self.budget, share=self.settings.share, fixed=self.settings.invariant)
+        settings = PackSettings(budget=self.budget, share=self.settings.share, fixed=self.invariant)
         return build_packs(rows, settings)  # type: ignore[arg-type]
 
     def _score_pack(self, pack: Pack) -> Iterator[tuple[tuple[int, int], float]]:
@@ -151,6 +170,11 @@ class Scorer:
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error) or self.budget <= SMALLEST_BUDGET:
                 raise
+            if self.invariant:
+                raise InputError(
+                    f"memory ran out at {pack.size:,} tokens a pack, and invariant scores cannot be had from smaller "
+                    "ones; free some memory, or leave invariant out"
+                ) from error
             scores = None
         if scores is None:
             self.budget, self.halvings = max(self.budget // 2, SMALLEST_BUDGET), self.halvings + 1
@@ -173,7 +197,7 @@ class Scorer:
                 yield pack.members_L[places[row][k]], score
 
     def _find_budget(self) -> int:
-        if self.settings.invariant:
+        if self.invariant:
             return INVARIANT_BUDGET
         return find_budget(self.net.hf.config.get_text_config(), self.net.dtype, self.net.device)
 

@@ -41,3 +41,25 @@ BadRows = Annotated[
     Parameter(metavar="error|skip=PATH", help="A bad row stops the command, or is written to PATH with its reason."),
 ]
 """`--bad-rows`, on every command that reads rows."""
+
+Overlengths = Annotated[
+    Literal["error", "drop", "left", "right", "unscored"],
+    Parameter(name="--overlength", help="What happens to what is longer: cut on the left or right, or not scored."),
+]
+"""`--overlength`, on every command that renders rows."""
+
+MaxLength = Annotated[
+    int | None,
+    Parameter(metavar="TOKENS", help="What a completion may have with its prompt; if not given, the model's context."),
+]
+"""`--max-length`, on every command that renders rows."""
+
+Budget = Annotated[
+    int | None,
+    Parameter(
+        name=["--budget", "--tokens-per-pack"],
+        metavar="TOKENS",
+        help="Computed at once; found from free memory if not given.",
+    ),
+]
+"""`--budget`, on every command that runs a model over packs."""

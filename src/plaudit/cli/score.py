@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Any
 
-from cyclopts import Parameter
-
-from plaudit.cli.options import BadRows, ChosenKey, Device, Dtype, Format, Out, PromptKey, RejectedKey
+from plaudit.cli import options as take
 from plaudit.cli.progress import Progress, say, show
-
-Overlengths = Literal["error", "drop", "left", "right", "unscored"]
 
 
 def score(
@@ -17,21 +13,21 @@ def score(
     data: list[str],
     /,
     *,
-    out: Out,
-    dtype: Dtype = "auto",
-    device: Device = None,
+    out: take.Out,
+    dtype: take.Dtype = "auto",
+    device: take.Device = None,
     invariant: bool = False,
     plain: bool = False,
-    max_length: int | None = None,
-    overlength: Overlengths = "error",
+    max_length: take.MaxLength = None,
+    overlength: take.Overlengths = "error",
     keep_system: bool = False,
-    budget: Annotated[int | None, Parameter(name=["--budget", "--tokens-per-pack"])] = None,
+    budget: take.Budget = None,
     window: int | None = None,
-    format: Format = None,
-    prompt_key: PromptKey = None,
-    chosen_key: ChosenKey = None,
-    rejected_key: RejectedKey = None,
-    bad_rows: BadRows = "error",
+    format: take.Format = None,
+    prompt_key: take.PromptKey = None,
+    chosen_key: take.ChosenKey = None,
+    rejected_key: take.RejectedKey = None,
+    bad_rows: take.BadRows = "error",
 ) -> dict[str, Any]:
     """Score every completion of DATA with MODEL; rows keep their order and gain `scores`.
 
@@ -53,46 +49,44 @@ def score(
         The same completion gets bit-identical scores whatever is scored beside it; slower.
     plain
         Prompt + completion as plain text, without the chat template.
-    max_length
-        Tokens a completion may have with its prompt; the model's context if not given.
-    overlength
-        What happens to longer ones.
     keep_system
         Left truncation keeps the system message.
-    budget
-        Tokens computed at once; found from free memory if not given.
     window
         Rows read ahead and committed together; 128 on a CPU, 2048 on a GPU.
     """
     from plaudit.formats import Columns
+    from plaudit.intake import ReadSettings
     from plaudit.render import Overlength, RenderSettings
-    from plaudit.score import RewardModel, Scorer, ScoreSettings
-    from plaudit.scorefile import ReadSettings, ScoreJob
+    from plaudit.scorefile import ScoreJob
 
-    render = RenderSettings(
-        max_length=max_length, overlength=Overlength(overlength), plain=plain, keep_system=keep_system
-    )
-    settings = ScoreSettings(budget=budget, window=window, invariant=invariant, render=render)
     columns = Columns(prompt=prompt_key, chosen=chosen_key, rejected=rejected_key)
     reading = ReadSettings(format=format, columns=columns, bad_rows=bad_rows)
-    net = RewardModel.load(model, dtype=dtype, device=device, invariant=invariant)
-    job = ScoreJob(net, data, out, settings=settings, reading=reading)
-    with Progress("scoring", unit="rows", total=job.count_rows()) as progress:
-        progress.start_at(job.count_done())
+    with ScoreJob(data, out, reading=reading, say=say) as job:
+        from plaudit.score import RewardModel, Scorer, ScoreSettings  # torch, once the data is known to be there
 
-        def watch(scorer: Scorer, done: int) -> None:
-            tally = scorer.tally
-            progress.update(done, unique_tokens_per_s=tally.unique_per_second, sharing=f"{tally.sharing:.2f}x")
+        render = RenderSettings(
+            max_length=max_length, overlength=Overlength(overlength), plain=plain, keep_system=keep_system
+        )
+        settings = ScoreSettings(budget=budget, window=window, invariant=invariant, render=render)
+        net = RewardModel.load(model, dtype=dtype, device=device, invariant=invariant)
+        job.open(net, settings)
+        done = job.count_done()
+        if done:
+            total = job.count_mine()
+            say(f"{done:,}{f' of {total:,}' if total else ''} rows were done already: going on from there")
+        with Progress("scoring", total=job.count_mine()) as progress:
+            progress.start_at(done)
 
-        job.score(watch)
-    if job.ranks.rank != 0:
-        return {"rank": job.ranks.rank}
-    summary = job.merge()
+            def watch(scorer: Scorer, done: int) -> None:
+                tally = scorer.tally
+                progress.update(done, unique_tokens_per_s=tally.unique_per_second, sharing=f"{tally.sharing:.2f}x")
+
+            job.score(watch)
+        if job.ranks.rank != 0:
+            return {"rank": job.ranks.rank, "world": job.ranks.world}
+        summary = job.merge()
     for note in dict.fromkeys(job.notes):
         say(note)
-    result = summary.as_json() | {"out": out, "model": model, "backend": net.backend, "dtype": str(net.dtype)[6:]}
-    show(
-        f"{out}: {summary.rows:,} rows, {summary.scored:,} of {summary.completions:,} completions scored; "
-        f"{summary.unique_tokens:,} tokens computed for {summary.total_tokens:,} ({summary.sharing:.2f}x shared)"
-    )
-    return result
+    precision = str(net.dtype).removeprefix("torch.")
+    show(f"{out}: {summary.headline()}\n{model}: {precision}, attention back end {net.backend}")
+    return summary.as_json() | {"out": out, "model": model, "backend": net.backend, "dtype": precision}
