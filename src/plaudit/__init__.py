@@ -18,8 +18,13 @@ The river, in reading order. A module imports only from modules above it; `tests
     saving       a model in memory -> a folder that every consumer loads
     feedforward  feed-forward blocks fused, and the last one at the leaves only
     model        backbone + scalar head; forward(pack) -> score_L; load, save
+    machine      facts about this machine, and what is off
+    trials       what is measured on it: matrix products, back ends, budgets
     score        Scorer: a stream of Groups in, Scores out, same order
+    parts        the folder of a long job: parts that are whole or not there
+    intake       what a long job reads: checked early, counted, readable again
     scorefile    a file of rows in, the same rows with scores out; resumes after a kill
+    demo         the story on the embedded model: a head, a ranking, what to do next
     cli          one file a command; holds no idea of its own
 """
 
