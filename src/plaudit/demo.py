@@ -76,7 +76,7 @@ class Ranked:
 
     score: float
     text: str
-    rating: float | None
+    rating: float
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -107,14 +107,23 @@ class Round:
 
 def open_run(out: Path | None) -> Path:
     """The folder of a run, with the starter data in it; ConfigError if it holds something that is not ours."""
-    run = (cache_folder() / "demo" if out is None else out).expanduser().absolute()
-    if run.is_file() or (run.is_dir() and any(run.iterdir()) and not (run / MARK).is_file()):
+    run = cache_folder() / "demo" if out is None else out.expanduser()
+    if run.exists() and not (run.is_dir() and (_is_marked(run) or not any(run.iterdir()))):
         raise ConfigError(f"{run} is there and is not the folder of a demo; name a new one with --out")
     run.mkdir(parents=True, exist_ok=True)
     (run / MARK).write_text(json.dumps({"plaudit": __version__}) + "\n", encoding="utf-8")
     for name in (COMPARISONS, CANDIDATES):
         shutil.copyfile(STARTER / name, run / name)
     return run
+
+
+def _is_marked(run: Path) -> bool:
+    """Whether the folder says itself that a demo made it; any program may have a demo.json."""
+    try:
+        said = json.loads((run / MARK).read_bytes())
+    except (OSError, ValueError):
+        return False
+    return isinstance(said, dict) and "plaudit" in said
 
 
 def load_language_model(*, dtype: str = "auto", device: str | None = None) -> RewardModel:
@@ -131,31 +140,25 @@ def fit_head(net: RewardModel, groups: Sequence[Group]) -> Fit:
     start = time.perf_counter()
     rendered = Renderer(net.tokenizer, context_length=net.context_length).render(groups)
     hidden = read_hidden(net, rendered)
-    sides = [(row, c.better, c.worse) for row, group in enumerate(groups) for c in group.comparisons()]
-    better, worse = (torch.stack([hidden[side[0], side[at]] for side in sides]) for at in (1, 2))
+    claims = [(row, c.better, c.worse) for row, group in enumerate(groups) for c in group.comparisons()]
+    better = torch.stack([hidden[row, k] for row, k, _ in claims])
+    worse = torch.stack([hidden[row, k] for row, _, k in claims])
+    preferred = {groups[row].completions[k].text for row, k, _ in claims}
+    judged: dict[str, list[tuple[bool, float]]] = {}
     with _one_thread():
-        is_right = []
-        for n, (row, _, _) in enumerate(sides):
-            apart = [m for m, (other, _, _) in enumerate(sides) if not _overlap(groups[row], groups[other])]
-            is_right.append(float((better[n] - worse[n]) @ fit_direction(better[apart], worse[apart])) > 0)
+        for n, (row, k, other) in enumerate(claims):
+            apart = [m for m, claim in enumerate(claims) if not _overlap(groups[row], groups[claim[0]])]
+            is_right = float((better[n] - worse[n]) @ fit_direction(better[apart], worse[apart])) > 0
+            is_answer = groups[row].completions[other].text in preferred
+            kind = "another question's answer" if is_answer else "a worse answer"
+            judged.setdefault(kind, []).append((is_right, _is_longer(rendered[row], k, other)))
         direction = fit_direction(better, worse)
     net.head.weight.data = direction[None].float().to(net.device)
     net.is_new = False
-    preferred = {groups[row].completions[k].text for row, k, _ in sides}
-    kinds = [
-        "another question's answer" if groups[r].completions[k].text in preferred else "a worse answer"
-        for r, _, k in sides
-    ]
     return Fit(
         prompts=len(groups),
-        comparisons=len(sides),
-        held_out=tuple(
-            _count_right(
-                kind, [is_right[n] for n in at], [_is_longer(rendered[sides[n][0]], *sides[n][1:]) for n in at]
-            )
-            for kind in sorted(set(kinds))
-            if (at := [n for n, own in enumerate(kinds) if own == kind])
-        ),
+        comparisons=len(claims),
+        held_out=tuple(_count_right(kind, verdicts) for kind, verdicts in sorted(judged.items())),
         seconds=time.perf_counter() - start,
     )
 
@@ -165,13 +168,13 @@ def _overlap(a: Group, b: Group) -> bool:
     return a.prompt == b.prompt or bool({c.text for c in a.completions} & {c.text for c in b.completions})
 
 
-def _count_right(kind: str, is_right: Sequence[bool], is_longer: Sequence[float]) -> HeldOut:
+def _count_right(kind: str, verdicts: Sequence[tuple[bool, float]]) -> HeldOut:
     from scipy.stats import binomtest
 
-    right, total = sum(is_right), len(is_right)
+    right, total = sum(is_right for is_right, _ in verdicts), len(verdicts)
     found = binomtest(right, total).proportion_ci(method="wilson")
     interval = (float(found.low), float(found.high))
-    return HeldOut(against=kind, right=right, total=total, interval=interval, longer=sum(is_longer))
+    return HeldOut(against=kind, right=right, total=total, interval=interval, longer=sum(x for _, x in verdicts))
 
 
 def _is_longer(rendered: Rendered, better: int, worse: int) -> float:
@@ -276,10 +279,8 @@ def _rank(row: dict[str, Any]) -> Ranking:
 
 
 def _agrees(above: Ranked, below: Ranked) -> bool | None:
-    """Whether the one that was ranked above was rated above too; None where both were rated alike, or not at all."""
-    if above.rating is None or below.rating is None or above.rating == below.rating:
-        return None
-    return above.rating > below.rating
+    """Whether the one that was ranked above was rated above too; None where both were rated alike."""
+    return None if above.rating == below.rating else above.rating > below.rating
 
 
 def compare_alone(net: RewardModel, group: Group, scores: Sequence[float]) -> float:
@@ -294,10 +295,11 @@ def compare_alone(net: RewardModel, group: Group, scores: Sequence[float]) -> fl
 
 
 def suggest_commands(run: Path, *, plaudit: str = "plaudit", python: str = "python") -> tuple[str, ...]:
-    """Three commands that go on from here and work as they are printed."""
+    """Three commands that go on from this working folder and work as they are printed."""
     model, data, out = (shlex.quote(str(run / name)) for name in ("model", CANDIDATES, "again.jsonl"))
     question = 'score("What is 2 + 2?", ["2 + 2 is 4.", "Numbers are dull."])'
-    code = f"import plaudit; print(plaudit.load({json.dumps(str(run / 'model'))}).{question})"
+    name = json.dumps(str(run / "model"), ensure_ascii=False)
+    code = f"import plaudit; print(plaudit.load({name}).{question})"
     return (
         f"{plaudit} score {model} {data} -o {out}",
         f"{plaudit} doctor {model}",

@@ -12,6 +12,7 @@ import platform
 import re
 import shutil
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -34,6 +35,7 @@ VARIABLES = (
     "OMP_NUM_THREADS",
     "MKL_NUM_THREADS",
     "CUDA_VISIBLE_DEVICES",
+    "PYTORCH_ALLOC_CONF",
     "PYTORCH_CUDA_ALLOC_CONF",
     "MALLOC_MMAP_THRESHOLD_",
     "HF_HOME",
@@ -45,6 +47,8 @@ VARIABLES = (
     "WORLD_SIZE",
 )
 SECRET = re.compile(r"KEY|TOKEN|SECRET|PASSWORD", re.IGNORECASE)
+CREDENTIALS = re.compile(r"(?<=://)[^/\s]+(?=@)")
+GPU_DEVICE = Path("/dev/nvidia0")
 CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 SWAP_WORTH_SAYING = 256 << 20
 
@@ -172,15 +176,19 @@ def read_embedded() -> Embedded:
 
 def read_cache() -> Cache:
     """The cache folder, and the bytes in it."""
-    folder = cache_folder()
-    return Cache(folder=folder, bytes=sum(p.stat().st_size for p in folder.rglob("*") if p.is_file()))
+    folder, size = cache_folder(), 0
+    for place, _, names in os.walk(folder):
+        for name in names:
+            with suppress(OSError):  # others may write and remove there meanwhile
+                size += os.stat(os.path.join(place, name)).st_size
+    return Cache(folder=folder, bytes=size)
 
 
 def read_environment() -> dict[str, str]:
     """The variables that change what plaudit does, as they are set; secrets are covered."""
     names = [name for name in VARIABLES if name in os.environ]
     names += sorted(name for name in os.environ if name.startswith("PLAUDIT_"))
-    return {name: "(set)" if SECRET.search(name) else os.environ[name] for name in names}
+    return {name: "(set)" if SECRET.search(name) else CREDENTIALS.sub("(set)", os.environ[name]) for name in names}
 
 
 def find_warnings(processor: Processor, num_gpus: int) -> list[str]:
@@ -207,7 +215,7 @@ def _warn_of_memory(processor: Processor) -> Iterator[str]:
         swapped = processor.swap_used / (1 << 30)
         yield f"{swapped:.1f} GiB are swapped out: what runs here needs more memory than there is; stop some of it"
     folder = next((f for f in (cache_folder(), *cache_folder().parents) if f.exists()), None)
-    if folder is not None and not os.access(folder, os.W_OK):
+    if folder is not None and not (folder.is_dir() and os.access(folder, os.W_OK)):
         yield f"the cache {cache_folder()} cannot be written; set PLAUDIT_CACHE to a folder that can"
     elif folder is not None and shutil.disk_usage(folder).free < 1 << 30:
         yield f"less than 1 GiB is free where the cache is ({cache_folder()}); set PLAUDIT_CACHE to a roomier folder"
@@ -224,7 +232,7 @@ def _warn_of_cuda(num_gpus: int) -> Iterator[str]:
             f"torch was built for CUDA {torch.version.cuda} and no GPU answers: models run on the CPU; "
             f"without a GPU, gigabytes smaller: pip install torch --index-url {CPU_INDEX}"
         )
-    elif Path("/dev/nvidia0").exists():
+    elif GPU_DEVICE.exists():
         yield "a GPU is here, but this torch was built without CUDA: install a CUDA build of torch to use it"
 
 

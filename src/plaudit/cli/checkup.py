@@ -22,7 +22,7 @@ def show_examination(found: Examination) -> None:
     show_section("Installed", list_installed(found))
     show_section("Environment", list(found.environment.items()) or [("none", "of the variables that matter is set")])
     show_section("Matrix products", list_peaks(found), note="the best of half a second each")
-    show_section("Tokens a pack", list_budgets(found), note="what is free now would hold")
+    show_section("Tokens a pack", list_budgets(found), note="chosen from the memory that is free now")
     show_section("Model", list_model(found))
     show_section("Attention", [row_of(backend) for backend in found.backends], note="tried on this model, now")
     show_section("Warnings", [("- off", text) for text in found.warnings] or [("+ none", "nothing is off")])

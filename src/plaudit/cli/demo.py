@@ -9,7 +9,7 @@ from cyclopts import Parameter
 
 from plaudit.cli.options import Device, Dtype
 from plaudit.cli.progress import say
-from plaudit.cli.storybook import name_programs, show_fit, show_model, show_next, show_round, tell
+from plaudit.cli.storybook import describe_model, name_programs, show_fit, show_model, show_next, show_round, tell
 
 Folder = Annotated[Path | None, Parameter(alias="-o", metavar="DIR")]
 
@@ -37,7 +37,8 @@ def demo(*, out: Folder = None, dtype: Dtype = "float32", device: Device = None)
 
     run = story.open_run(out)
     net = story.load_language_model(dtype=dtype, device=device)
-    show_model(net)
+    about = describe_model(net)
+    show_model(about)
     say("demo: fitting a reward head")
     fit = story.fit_head(net, story.read_comparisons(run))
     folder = story.save_model(net, run, fit)
@@ -48,6 +49,6 @@ def demo(*, out: Folder = None, dtype: Dtype = "float32", device: Device = None)
     plaudit, python = name_programs()
     commands = story.suggest_commands(run, plaudit=plaudit, python=python)
     show_next(commands)
-    results = tell(net, fit, found) | {"run": str(run), "next": list(commands)}
+    results = tell(about, fit, found) | {"run": str(run.absolute()), "next": list(commands)}
     story.note_results(run, results)
     return results

@@ -1,7 +1,7 @@
 """A report for people: titles, and under each its rows of name and text, readable from 40 columns on.
 
-Part of the shell (see `plaudit.cli`). Invariant: a row's text is folded under itself and never cut, and it is printed
-as it is, whatever brackets it holds; no line ends in blanks.
+Part of the shell (see `plaudit.cli`). Invariant: a row's text is folded and never cut, no line is wider than the screen
+or ends in blanks, and what is printed is what came, whatever brackets it holds.
 """
 
 from __future__ import annotations
@@ -15,6 +15,9 @@ from rich.text import Text
 from plaudit.cli.progress import show
 
 NAME_WIDTH = 13
+NARROW = 60
+"""On a screen of fewer columns, text is folded under the name: a column of its own would be too thin to read."""
+
 MARKS = {"+ ": "green", "- ": "red"}
 """What a name may begin with, and how it is coloured on a terminal."""
 
@@ -22,12 +25,16 @@ Row = tuple[str, str]
 
 
 def show_section(title: str, rows: Iterable[Row], *, note: str = "") -> None:
-    """Print a title, with a quiet note beside it where there is room, and its rows; then an empty line."""
+    """Print a title, with a quiet note beside or under it, and its rows; then an empty line."""
     width = screen_width()
     indent = " " * (len(title) - len(title.lstrip()))
-    page = Text("\n".join(textwrap.wrap(title, width, subsequent_indent=indent)), style="bold")
+    page = Text()
+    page.append("\n".join(textwrap.wrap(title, width, subsequent_indent=indent)), style="bold")
     if note and len(title) + len(note) + 2 <= width:
-        page = Text.assemble((title, "bold"), (f"  {note}", "dim"))
+        page.append(f"  {note}", style="dim")
+    elif note:
+        under = textwrap.wrap(note, width, initial_indent=f"{indent}  ", subsequent_indent=f"{indent}  ")
+        page.append("\n" + "\n".join(under), style="dim")
     for name, text in rows:
         page.append("\n")
         page.append_text(lay_row(name, text, width))
@@ -35,12 +42,18 @@ def show_section(title: str, rows: Iterable[Row], *, note: str = "") -> None:
 
 
 def lay_row(name: str, text: str, width: int) -> Text:
-    """One row: the name, and the text folded under itself; a name too long for its column has a line of its own."""
-    margin = " " * (NAME_WIDTH + 4)
-    lines = textwrap.wrap(text, max(width - len(margin), 16), break_on_hyphens=False) or [""]
-    first = f"  {name:<{NAME_WIDTH}}  "
-    head = [first.rstrip(), margin + lines[0]] if len(name) > NAME_WIDTH else [first + lines[0]]
-    row = Text("\n".join([*head, *(margin + line for line in lines[1:])]).rstrip())
+    """One row: the name, and the text beside it, folded under itself or, on a narrow screen, under the name."""
+    first = f"  {name:<{NAME_WIDTH}}  " if name or width >= NARROW else "    "
+    margin = " " * (NAME_WIDTH + 4 if width >= NARROW else 4)
+    words = text.split()
+    if words and len(first) + len(words[0]) > width:
+        # Broken after a few letters, a path would be of no use; on a line of its own it may be whole.
+        lines = [first, *textwrap.wrap(text, width, initial_indent=margin, subsequent_indent=margin)]
+    else:
+        lines = textwrap.wrap(text, width, initial_indent=first, subsequent_indent=margin, break_on_hyphens=False) or [
+            first
+        ]
+    row = Text("\n".join(line.rstrip() for line in lines))
     row.stylize(MARKS.get(name[:2], ""), 0, len(name) + 2)
     return row
 

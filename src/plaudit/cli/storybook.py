@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,9 +21,8 @@ if TYPE_CHECKING:
     from plaudit.model import RewardNet
 
 
-def show_model(net: RewardNet) -> None:
+def show_model(about: Mapping[str, Any]) -> None:
     """Chapter one: what was loaded."""
-    about = describe_model(net)
     rows = [
         ("model", f"{about['name']}, {about['parameters']:,} parameters"),
         ("computes in", f"{about['dtype']} on {about['device']}"),
@@ -61,7 +60,7 @@ def show_fit(fit: Fit, folder: Path, warning: str) -> None:
 
 def show_round(found: Round) -> None:
     """Chapter three: a table for each prompt, and what the scoring cost."""
-    show_section("3. Answers, ranked", [("", "the best, the middle and the worst of each prompt's answers")])
+    show_section("3. Answers, ranked", [], note="best, middle, worst; in brackets the author's rating, 0 to 3")
     for ranking in found.rankings:
         show_section(f"  {ranking.prompt}", rows_of(ranking))
     shared = found.total_tokens / found.unique_tokens
@@ -78,12 +77,12 @@ def rows_of(ranking: Ranking) -> list[Row]:
     """Best, middle and worst."""
     answers = ranking.answers
     places = (("best", answers[0]), ("middle", answers[len(answers) // 2]), ("worst", answers[-1]))
-    return [(f"{name:<6} {answer.score:+.2f}", answer.text) for name, answer in places]
+    return [(f"{name:<6} {answer.score:+.2f}", f"{answer.text} [{answer.rating:g}]") for name, answer in places]
 
 
 def show_next(commands: Sequence[str]) -> None:
     """Chapter four: commands to paste, each on a line of its own however narrow the screen."""
-    show_section("4. Go on", [("", "three commands that work as they stand here")])
+    show_section("4. Go on", [], note="three commands that work as they stand here")
     for command in commands:
         show(f"{command}\n")
 
@@ -102,13 +101,13 @@ def _near(path: str) -> str:
     return os.path.relpath(path) if Path(path).is_relative_to(Path.cwd()) else path
 
 
-def tell(net: RewardNet, fit: Fit, found: Round) -> dict[str, Any]:
+def tell(about: Mapping[str, Any], fit: Fit, found: Round) -> dict[str, Any]:
     """The numbers for machines."""
     held_out = [asdict(part) | {"accuracy": part.accuracy} for part in fit.held_out]
     sharing = found.total_tokens / found.unique_tokens
     rates = {"sharing": sharing, "completions_per_second": found.completions / found.seconds}
     return {
-        "model": describe_model(net),
+        "model": dict(about),
         "fit": asdict(fit) | {"held_out": held_out},
         "round": asdict(found) | rates,
     }
