@@ -20,12 +20,18 @@ LARGEST_BUDGET = {"cpu": 8192, "cuda": 131072}
 
 
 def choose_device(name: str | None) -> torch.device:
-    """The device of that name, or without one a GPU if there is one; ConfigError if it is not on this machine."""
+    """The device of that name, or without one a GPU if there is one; ConfigError if it is not on this machine.
+
+    The processes that torchrun starts on one machine take a GPU each.
+    """
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     here = ["cpu", *(["cuda"] if count else []), *(f"cuda:{n}" for n in range(count))]
     if name is not None and name not in here:
         raise ConfigError(f"device {name!r} came; here there is {', '.join(here)}")
-    return torch.device(name or ("cuda" if count else "cpu"))
+    if name is None and count:
+        place = os.environ.get("LOCAL_RANK", "")
+        return torch.device("cuda", int(place) % count) if place.isdecimal() else torch.device("cuda")
+    return torch.device(name or "cpu")
 
 
 def choose_dtype(name: str, device: torch.device) -> torch.dtype:
