@@ -127,7 +127,7 @@ def test_json_is_one_object_with_everything_that_was_found(
         (["./none"], "./none is not there; name a folder, a .gguf file, a model on the hub"),
         (["--device", "tpu"], "device 'tpu' came; here there is cpu"),
         (["--dtype", "bfloat61"], 'Did you mean "bfloat16"?'),
-        (["a", "b"], "Unused Tokens"),
+        (["a", "b"], "'b' came, and nothing takes it (see plaudit doctor --help)"),
     ],
 )
 def test_wrong_words_are_one_sentence(capsys: pytest.CaptureFixture[str], words: list[str], says: str) -> None:

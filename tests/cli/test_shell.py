@@ -188,6 +188,40 @@ def test_a_wrong_word_is_exit_2_and_the_nearest_right_one(
     assert (out, err.count("\n")) == ("", 1)
 
 
+def lonely(word: str = "", /) -> None:
+    """One word,
+    and no more.
+
+    For example:
+
+        plaudit lonely one
+        plaudit lonely
+
+    Parameters
+    ----------
+    word
+        The word.
+    """
+
+
+def test_a_word_too_many_is_named(install: Install, capsys: pytest.CaptureFixture[str]) -> None:
+    install(lonely)
+    assert main(["lonely", "a", "b", "c d"]) == 2
+    said = "plaudit: error: 'b c d' came, and nothing takes it (see plaudit lonely --help)\n"
+    assert capsys.readouterr() == ("", said)
+
+
+def test_help_folds_paragraphs_and_leaves_examples_alone(
+    install: Install, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(lonely)
+    monkeypatch.setenv("COLUMNS", "60")
+    assert main(["lonely", "--help"]) == 0
+    out = capsys.readouterr().out
+    assert "\nOne word, and no more.\n\nFor example:\n\n    plaudit lonely one\n    plaudit lonely\n\n" in out
+    assert out.count("The word.") == 1
+
+
 @pytest.mark.parametrize("width", ["40", "80", "200"])
 def test_help_fits_the_terminal(
     install: Install, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, width: str

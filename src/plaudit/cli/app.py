@@ -12,6 +12,7 @@ import dataclasses
 import difflib
 import errno
 import importlib
+import inspect
 import json
 import logging
 import math
@@ -24,7 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
-from cyclopts import App, CycloptsError, Parameter
+from cyclopts import App, CycloptsError, Parameter, UnusedCliTokensError
 
 from plaudit import __version__
 from plaudit.cli.progress import json_mode
@@ -85,12 +86,21 @@ def build_app(tokens: Sequence[str]) -> App:
         result_action="return_value",
     )
     if named:
-        app.default(named.load())
+        command = named.load()
+        app.help = page_of(command)
+        app.default(command)
         app["--help"].show = False
         return app
     for command in COMMANDS:
         app.command(command.target, name=command.name, help=command.help)
     return app
+
+
+def page_of(command: Callable[..., Any]) -> str:
+    """A command's docstring as its page of help: paragraphs for the terminal to fold, examples as they stand."""
+    text = (inspect.getdoc(command) or "").split("\nParameters\n---")[0].strip()
+    parts = text.split("\n\n")
+    return "\n\n".join(part if part.startswith("    ") else " ".join(part.split()) for part in parts)
 
 
 def _shown_default(value: Any) -> str | None:
@@ -154,6 +164,9 @@ def explain(error: BaseException, tokens: Sequence[str]) -> Failure:
     """The exit code and the sentence that an error deserves."""
     if isinstance(error, KeyboardInterrupt):
         return Failure(code=130, sentence="stopped by Ctrl-C")
+    if isinstance(error, UnusedCliTokensError) and error.unused_tokens:
+        words = " ".join(error.unused_tokens)
+        return Failure(code=2, sentence=f"error: {words!r} came, and nothing takes it ({_help_hint(tokens)})")
     if isinstance(error, CycloptsError):
         return Failure(code=2, sentence=f"error: {one_line(error)} ({_help_hint(tokens)})")
     if isinstance(error, PlauditError):

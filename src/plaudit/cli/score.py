@@ -35,7 +35,7 @@ def score(
     reason in `unscored`. Killed at any moment, the same command goes on where it was; under torchrun each process
     takes its share.
 
-    Example:
+    For example:
 
         plaudit score smollm2-rm answers.jsonl -o scored.jsonl
 
