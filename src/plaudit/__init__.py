@@ -10,6 +10,7 @@ The river, in reading order. A module imports only from modules above it; `tests
     render       messages -> token ids, and the checks that keep tokens honest
     tree         K token lists -> segments with parents
     pack         trees -> packs within a token budget
+    blocks       attention by plain matrix products, forward and backward
     attend       pack -> positions and attention, one back end per device
     memory       dtype, allocator and token budget that fit this machine
     embedded     a name -> a folder of safetensors: path, hub, GGUF, or the embedded default

@@ -16,46 +16,23 @@ key head.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
-from itertools import pairwise
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 from transformers import AttentionInterface, AttentionMaskInterface
 
+from plaudit.blocks import ALIGNED, AlignedPlan, AttentionCall, BlockPlan, Segment, list_segments
 from plaudit.errors import InternalError
 from plaudit.pack import Pack
 from plaudit.tree import Tree
 
 ATTENTION = "plaudit"
 """The name under which transformers knows our attention function."""
-
-QUERY_ROWS = 192
-"""Queries a block: enough to keep the matrix products busy, few enough that their logits stay in cache."""
-
-QUERY_STEP, KEY_STEP = 16, 32
-"""Block shapes are rounded up to these: softmax is half as fast on odd widths, and every new shape is compiled once."""
-
-ALIGNED = "aligned"
-"""The back end under which every shape is a function of the completion alone."""
-
-ALIGNMENT = 64
-"""Positions a block of the aligned back end."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class AttentionCall:
-    """What a layer asks for beside q, k, v: scale, window (None is all), softcap (None is none), dropout."""
-
-    scaling: float
-    window: int | None = None
-    softcap: float | None = None
-    dropout: float = 0.0
 
 
 class AttentionPlan(Protocol):
@@ -77,203 +54,13 @@ def visible_TT(tree: Tree, window: int | None = None) -> np.ndarray[Any, np.dtyp
     return seen if window is None else seen & (positions[:, None] - positions[None] < window)
 
 
-@dataclass(frozen=True, slots=True)
-class _Segment:
-    """A segment as attention needs it: its tokens, its depth, and the runs of tokens before it on its path."""
-
-    start: int
-    stop: int
-    offset: int
-    runs: list[tuple[int, int]]
-
-
-def _segments(tree: Tree) -> list[_Segment]:
-    starts, lengths, offsets = tree.starts_S.tolist(), tree.lengths_S.tolist(), tree.offsets_S.tolist()
-    return [
-        _Segment(a, a + n, o, tree.path(s)) for s, (a, n, o) in enumerate(zip(starts, lengths, offsets, strict=True))
-    ]
-
-
-@dataclass(slots=True)
-class _Staircase:
-    """One strip of mask whose slices are the causal (and windowed) masks of every block shape, as bias rows."""
-
-    width: int
-    bias: Tensor
-
-    def cut(self, offset: int, queries: int, keys: int) -> Tensor:
-        """Bias for query rows whose first query sees `offset` keys before itself, over `keys` keys."""
-        rows = queries * self.bias.shape[1]
-        return self.bias[:queries, :, self.width - offset : self.width - offset + keys].reshape(rows, keys)
-
-
-_Kind = tuple[torch.dtype, torch.device]
-
-
-@lru_cache(maxsize=64)
-def _staircase(queries: int, width: int, per: int, window: int | None, like: _Kind) -> _Staircase:
-    """Row i of the strip sees columns up to width + i, and with a window only the last `window` of those."""
-    dtype, device = like
-    ahead = torch.arange(width + queries, device=device)[None] - torch.arange(queries, device=device)[:, None] - width
-    hidden = ahead > 0 if window is None else (ahead > 0) | (ahead <= -window)
-    strip = torch.zeros(queries, width + queries, dtype=dtype, device=device).masked_fill_(hidden, -torch.inf)
-    return _Staircase(width, strip[:, None].expand(-1, per, -1))
-
-
-def _round_up(n: int, to: int) -> int:
-    return -(-n // to) * to
-
-
-class BlockPlan:
-    """Plain matrix products: a block of a segment's queries against the keys of its path, on any device."""
-
-    def __init__(self, pack: Pack, device: torch.device) -> None:
-        self.segments = _segments(pack.tree)
-        self.size, self.num_unique = pack.size, pack.num_unique
-        self.width = _round_up(max(s.offset + s.stop - s.start for s in self.segments), 512)
-        self._biases: dict[Any, dict[tuple[int, int, int], Tensor]] = {}
-        self._scratch: Tensor | None = None
-
-    def attend(self, q_HTD: Tensor, k_NTD: Tensor, v_NTD: Tensor, call: AttentionCall) -> Tensor:
-        """Attention output as (T, H, D)."""
-        (heads, size, width), kv = q_HTD.shape, k_NTD.shape[0]
-        per = heads // kv
-        rows = q_HTD.view(kv, per, size, width).transpose(1, 2).reshape(kv, size * per, width)
-        graph = torch.is_grad_enabled() and (rows.requires_grad or k_NTD.requires_grad or v_NTD.requires_grad)
-        blocks = self._with_graph if graph or call.softcap or call.dropout else self._in_place
-        out = blocks(rows, k_NTD, v_NTD, call)
-        return out.view(kv, size, per, width).transpose(0, 1).reshape(size, heads, width)
-
-    def _blocks(self, segment: _Segment, window: int | None) -> Iterator[tuple[int, int, int, int]]:
-        """(first query, last query, first key, last key) in positions along the path."""
-        depth = segment.offset + segment.stop - segment.start
-        for first in range(segment.offset, depth, QUERY_ROWS):
-            last = min(first + QUERY_ROWS, depth)
-            yield first, last, 0 if window is None else max(0, first - window + 1), last
-
-    def _bias(self, block: tuple[int, int, int, int], per: int, call: AttentionCall, like: Tensor) -> Tensor:
-        first, last, low, high = block
-        key = (first - low, last - first, high - low)
-        known = self._biases.setdefault((per, call.window, like.dtype), {})
-        if key not in known:
-            width = self.width if call.window is None else min(self.width, _round_up(call.window, 64))
-            strip = _staircase(QUERY_ROWS + KEY_STEP, width + KEY_STEP, per, call.window, (like.dtype, like.device))
-            known[key] = strip.cut(first - low, last - first, high - low)
-        return known[key]
-
-    def _in_place(self, rows: Tensor, k: Tensor, v: Tensor, call: AttentionCall) -> Tensor:
-        """No graph: every product is written where it belongs, logits into one scratch that stays in cache.
-
-        Shapes are rounded up, so that the matrix library meets few of them: keys are padded with zeros that no query
-        sees, and a segment's last queries take rows of the next one along, which are written again when its turn comes.
-        """
-        kv, _, width = rows.shape
-        per = rows.shape[1] // self.size
-        out, zeros = torch.empty_like(rows), k.new_zeros(kv, KEY_STEP, width)
-        for s in self.segments:
-            depth = s.offset + s.stop - s.start
-            padding = zeros[:, : _round_up(depth, KEY_STEP) - depth]
-            keys, values = (
-                torch.cat([*(x[:, a:b] for a, b in s.runs), x[:, s.start : s.stop], padding], 1) for x in (k, v)
-            )
-            for first, last, low, _ in self._blocks(s, call.window):
-                at = s.start + first - s.offset
-                queries = min(_round_up(last - first, QUERY_STEP), self.size - at)
-                low, high = low // KEY_STEP * KEY_STEP, _round_up(last, KEY_STEP)
-                masked = first if call.window is None else low  # without a window, keys before the block are all seen
-                logits = self._room(kv * queries * per * (high - low), rows).view(kv, queries * per, high - low)
-                chosen = slice(at * per, (at + queries) * per)
-                torch.baddbmm(
-                    zeros[:1, :1, :1], rows[:, chosen], keys[:, low:high].mT, beta=0, alpha=call.scaling, out=logits
-                )
-                logits[:, :, masked - low :].add_(self._bias((first, first + queries, masked, high), per, call, rows))
-                torch.softmax(logits, -1, out=logits)
-                torch.bmm(logits, values[:, low:high], out=out[:, chosen])
-        out[:, self.num_unique * per :] = 0
-        return out
-
-    def _room(self, numel: int, like: Tensor) -> Tensor:
-        if self._scratch is None or self._scratch.numel() < numel or self._scratch.dtype != like.dtype:
-            self._scratch = like.new_empty(numel)
-        return self._scratch[:numel]
-
-    def _with_graph(self, rows: Tensor, k: Tensor, v: Tensor, call: AttentionCall) -> Tensor:
-        """The same blocks as a graph; one split an operand, whose backward is one cat, not a zero filled a slice."""
-        per = rows.shape[1] // k.shape[1]
-        cuts = sorted(
-            {0, self.size, *(x for s in self.segments for x in (s.start, s.stop, *(y for r in s.runs for y in r)))}
-        )
-        lengths = [b - a for a, b in pairwise(cuts)]
-        piece_at = {a: n for n, a in enumerate(cuts)}
-        keys, values = k.split(lengths, 1), v.split(lengths, 1)
-        todo = [(s, block) for s in self.segments for block in self._blocks(s, call.window)]
-        sizes = [(block[1] - block[0]) * per for _, block in todo]
-        padding = (self.size - self.num_unique) * per
-        queries = rows.split([*sizes, padding], 1)
-        outs, path, at = [], (k, v), None
-        for (s, block), q in zip(todo, queries, strict=False):
-            if at is not s:
-                at, runs = s, [*s.runs, (s.start, s.stop)]
-                numbers = [n for a, b in runs for n in range(piece_at[a], piece_at[b])]
-                path = (torch.cat([keys[n] for n in numbers], 1), torch.cat([values[n] for n in numbers], 1))
-            low, high = block[2:]
-            logits = torch.bmm(q, path[0][:, low:high].transpose(1, 2)) * call.scaling
-            if call.softcap:
-                logits = torch.tanh(logits / call.softcap) * call.softcap
-            weights = (logits + self._bias(block, per, call, rows)).softmax(-1, dtype=torch.float32).to(q.dtype)
-            outs.append(F.dropout(weights, call.dropout) @ path[1][:, low:high])
-        return torch.cat([*outs, torch.zeros_like(queries[-1])], 1)
-
-
-class AlignedPlan:
-    """Blocks cut at multiples of 64 positions, each with all keys from position 0.
-
-    Every shape, and every place inside it, is a function of the position alone, so a token's output has one bit pattern
-    whatever lies beside it.
-    """
-
-    def __init__(self, pack: Pack, device: torch.device) -> None:
-        self.segments = _segments(pack.tree)
-        self.num_unique = pack.num_unique
-
-    def attend(self, q_HTD: Tensor, k_NTD: Tensor, v_NTD: Tensor, call: AttentionCall) -> Tensor:
-        """Attention output as (T, H, D)."""
-        (heads, size, width), kv = q_HTD.shape, k_NTD.shape[0]
-        per = heads // kv
-        rows = q_HTD.view(kv, per, size, width).transpose(1, 2)
-        out = torch.zeros_like(rows, memory_format=torch.contiguous_format)
-        for s in self.segments:
-            depth = s.offset + s.stop - s.start
-            padded = _round_up(depth, ALIGNMENT)
-            runs = [*s.runs, (s.start, s.stop)]
-            keys, values = (
-                F.pad(torch.cat([x[:, a:b] for a, b in runs], 1), (0, 0, 0, padded - depth)) for x in (k_NTD, v_NTD)
-            )
-            for first in range(s.offset // ALIGNMENT * ALIGNMENT, depth, ALIGNMENT):
-                a, b, last = max(first, s.offset), min(first + ALIGNMENT, depth), first + ALIGNMENT
-                block = rows.new_zeros(kv, ALIGNMENT, per, width)
-                block[:, a - first : b - first] = rows[:, s.start + a - s.offset : s.start + b - s.offset]
-                bias = _staircase(ALIGNMENT, padded, per, call.window, (rows.dtype, rows.device)).cut(
-                    first, ALIGNMENT, last
-                )
-                logits = (
-                    block.view(kv, ALIGNMENT * per, width) @ keys[:, :last].transpose(1, 2).contiguous() * call.scaling
-                )
-                if call.softcap:
-                    logits = torch.tanh(logits / call.softcap) * call.softcap
-                weights = (logits + bias).softmax(-1, dtype=torch.float32).to(rows.dtype)
-                answer = (weights @ values[:, :last].contiguous()).view(kv, ALIGNMENT, per, width)
-                out[:, s.start + a - s.offset : s.start + b - s.offset] = answer[:, a - first : b - first]
-        return out.transpose(0, 1).reshape(size, heads, width)
-
-
 class VarlenPlan:
     """FlashAttention over ragged rows: a segment's queries against keys gathered along its path."""
 
     def __init__(self, pack: Pack, device: torch.device) -> None:
-        segments = _segments(pack.tree)
+        segments = list_segments(pack.tree)
         if pack.size > pack.num_unique:  # padding sees itself
-            segments.append(_Segment(pack.num_unique, pack.size, 0, []))
+            segments.append(Segment(pack.num_unique, pack.size, 0, []))
         runs = [[*s.runs, (s.start, s.stop)] for s in segments]
         index = np.concatenate([np.arange(a, b) for path in runs for a, b in path])
         q_lengths = [s.stop - s.start for s in segments]

@@ -6,7 +6,7 @@ used two short random rows are scored packed and alone: a back end whose scores 
 and `notes` says so. The last one, `plain`, runs ordinary rows through ordinary transformers.
 
 Invariant: what `forward` returns equals one completion alone through plain transformers, to rounding.
-Letters: L leaves, T tokens of a pack, D hidden.
+Letters: L leaves, U different ones of them, T tokens of a pack, D hidden.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ import torch
 from torch import Tensor, nn
 
 from plaudit import __version__
-from plaudit.attend import ALIGNED, ATTENTION, BACKENDS, backend_ladder
+from plaudit.attend import ATTENTION, BACKENDS, backend_ladder
+from plaudit.blocks import ALIGNED
 from plaudit.checkpoint import Checkpoint
 from plaudit.embedded import resolve_model
 from plaudit.errors import ConfigError, PlauditError
@@ -118,27 +119,56 @@ class RewardNet(nn.Module):
         found = getattr(self.hf.config.get_text_config(), "max_position_embeddings", None)
         return int(found) if found else None
 
-    def forward(self, pack: Pack) -> Tensor:
-        """One score a leaf, in the order of the pack's members."""
-        if self.backend == PLAIN:
-            return self._forward_rows([pack.tree.sequence(k) for k in range(len(pack.members_L))])
-        hidden_LD = self.hidden_leaves(pack)
-        if self.backend == ALIGNED:
-            # A matrix product may round a row differently beside fewer others: the head sees one shape a pack size.
-            hidden_LD = nn.functional.pad(hidden_LD, (0, 0, 0, pack.size - len(hidden_LD)))
-        scores: Tensor = self.head(hidden_LD.float()).squeeze(-1)
-        return scores[: len(pack.members_L)]
+    def forward(self, pack: Pack, at: Tensor | None = None) -> Tensor:
+        """One score a leaf, in the order of the pack's members; those that share a leaf share its score to the bit.
 
-    def hidden_leaves(self, pack: Pack) -> Tensor:
-        """The last hidden state at every leaf, computed on the tree."""
+        Or one at each of the tokens `at`, for losses that read more than leaves.
+        """
+        if at is not None:
+            return self._score_tokens(pack, at)
+        # A matrix product may round two equal rows differently: U leaves are scored, and read by L members.
+        first_U, place_L = np.unique(pack.tree.leaf_K, return_index=True, return_inverse=True)[1:]
+        if self.backend == PLAIN:
+            scores_U = self._forward_rows([pack.tree.sequence(k) for k in first_U])
+        else:
+            hidden_UD = self.hidden_leaves(pack)[torch.from_numpy(first_U).to(self.device)]
+            if self.backend == ALIGNED:
+                # And an equal row differently beside fewer others: the head sees one shape a pack size.
+                hidden_UD = nn.functional.pad(hidden_UD, (0, 0, 0, pack.size - len(hidden_UD)))
+            scores_U = self.head(hidden_UD.float()).squeeze(-1)
+        scores_L: Tensor = scores_U[torch.from_numpy(place_L).to(self.device)]
+        return scores_L
+
+    def _score_tokens(self, pack: Pack, at: Tensor) -> Tensor:
+        if self.backend == PLAIN:
+            raise ConfigError(
+                f"scores at tokens were asked for, and {type(self.hf).__name__} is run a row at a time "
+                f"({self.reason}); choose a loss that reads the last token"
+            )
+        scores: Tensor = self.head(self.hidden_leaves(pack, at).float()).squeeze(-1)
+        return scores
+
+    def accept_packs(self) -> None:
+        """Let the transformers model itself be called with a pack, so that engines which wrap it see every forward."""
+        original = self.hf.forward
+
+        def forward(*args: Any, pack: Pack | None = None, at: Tensor | None = None, **kwargs: Any) -> Any:
+            return original(*args, **kwargs) if pack is None else self.forward(pack, at)
+
+        self.hf.forward = forward
+
+    def hidden_leaves(self, pack: Pack, at: Tensor | None = None) -> Tensor:
+        """The last hidden state at every leaf, or at these tokens, computed on the tree."""
         device = self.device
         row = np.zeros((2, pack.size), np.int64)
         row[0, : pack.num_unique] = pack.tree.tokens_T
         row[1, : pack.num_unique] = pack.tree.positions_T()
         ids_T, positions_T = torch.from_numpy(row).to(device)
-        leaf_L = torch.from_numpy(pack.tree.leaf_K).long().to(device)
+        leaf_L = torch.from_numpy(pack.tree.leaf_K).long().to(device) if at is None else at
         plan = BACKENDS[self.backend](pack, device)
-        shortened = contextlib.nullcontext() if self.backend == ALIGNED else self._feedforward.at_leaves(leaf_L)
+        # A checkpointed block is computed again in the backward, when its leaves are forgotten: it keeps all tokens.
+        is_cut = self.backend != ALIGNED and not (torch.is_grad_enabled() and _is_checkpointing(self.hf))
+        shortened = self._feedforward.at_leaves(leaf_L) if is_cut else contextlib.nullcontext()
         with shortened:
             out = self.backbone(
                 input_ids=ids_T[None], position_ids=positions_T[None], use_cache=False, plaudit_plan=plan
@@ -284,6 +314,11 @@ class RewardNet(nn.Module):
         }
         with self.plain_attention() as hf:
             return save_parts(hf, self.tokenizer, Path(folder), prefix=prefix, card=told)
+
+
+def _is_checkpointing(hf: PreTrainedModel) -> bool:
+    """Whether any block computes its activations a second time in the backward."""
+    return any(getattr(module, "gradient_checkpointing", False) for module in hf.modules())
 
 
 def is_encoder(hf: PreTrainedModel) -> bool:

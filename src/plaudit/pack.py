@@ -24,11 +24,16 @@ CLUSTER = 64
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PackSettings:
-    """How packs are cut; `fixed` pads each to a size that depends on its longest sequence alone (invariant scores)."""
+    """How packs are cut.
+
+    `fixed` pads each to a size that depends on its longest sequence alone (invariant scores); `whole` never cuts a
+    Group: a pack exceeds the budget if one Group does (training, where its scores are compared).
+    """
 
     budget: int = 4096
     share: bool = True
     fixed: bool = False
+    whole: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -101,7 +106,8 @@ def _cut_group(number: int, row: list[tuple[int, Ints]], budget: int, settings: 
         k, ids = row[at]
         shared = common_prefix(previous, ids) if settings.share and previous is not None else 0
         cost = len(ids) - (shared if shared >= MIN_SHARED else 0)
-        if not items or not settings.share or items[-1].size + cost > budget:
+        is_full = bool(items) and not settings.whole and (not settings.share or items[-1].size + cost > budget)
+        if not items or is_full:
             items.append(_Item([], [], 0, ids[:CLUSTER].tobytes()))
             cost = len(ids)
         item = items[-1]
