@@ -3,6 +3,7 @@
 The river, in reading order. A module imports only from modules above it; `tests/test_house.py` keeps this list true.
 
     errors       one family of errors, each a sentence
+    config       file and command line -> settings, each with where it came from
     group        Group, Completion, Label: the noun
     formats      disk or hub -> Groups, Groups -> disk; one dialect a file
     templates    a conversation as text, and what a chat template does to it
