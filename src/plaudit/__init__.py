@@ -4,6 +4,7 @@ The river, in reading order. A module imports only from modules above it; `tests
 
     errors       one family of errors, each a sentence
     config       file and command line -> settings, each with where it came from
+    runs         the run folder: what it was told, found out and made; one process at a time
     group        Group, Completion, Label: the noun
     formats      disk or hub -> Groups, Groups -> disk; one dialect a file
     templates    a conversation as text, and what a chat template does to it
