@@ -49,7 +49,7 @@ OWNED: dict[str, str] = {
 """TrainingArguments names that a setting of ours decides; `hf` refuses them, naming it."""
 
 NO_USE: dict[str, str] = {
-    "resume_from_checkpoint": "a run goes on with --resume",
+    "resume_from_checkpoint": "a run goes on with --resume, said to the command",
     "load_best_model_at_end": "the best checkpoint is always kept, and is what model/ holds",
     "ignore_data_skip": "a resumed run always goes on at the row where it was",
     "save_only_model": "a checkpoint without its optimizer could not be resumed",
