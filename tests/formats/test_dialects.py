@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -100,13 +101,33 @@ def test_no_column_is_lost_on_the_way_to_native_rows_and_back(name: str) -> None
     assert DIALECTS[name].read(DIALECTS[name].write(again)) == group
 
 
-@pytest.mark.parametrize("name", [name for name in ROWS if name not in ("ppe-correctness", "scored")])
+@pytest.mark.parametrize("name", ROWS)
 def test_a_row_that_was_scored_is_the_same_dialect_as_before(name: str) -> None:
     num = len(DIALECTS[name].read(ROWS[name]).completions)
     scored = ROWS[name] | {"scores": [0.5] * num, "chosen_score": 1.0, "rejected_score": 0.5, "unscored": [None] * num}
+    if DIALECTS[name].is_rated:
+        scored["gold_scores"] = ROWS[name]["scores"]
     assert detect_dialect([scored]).name == name
     group = DIALECTS[name].read(scored)
     assert group.labels == LABELS[name] and group.meta["scores"] == [0.5] * num
+    if DIALECTS[name].is_rated:
+        assert DIALECTS[name].write(group) == scored
+
+
+@pytest.mark.parametrize("name", [name for name in DIALECTS if DIALECTS[name].is_rated])
+def test_ratings_are_read_from_where_scoring_keeps_them(name: str) -> None:
+    scores = ROWS[name]["scores"]
+    for gold in ({"gold_scores": None}, {}):
+        assert DIALECTS[name].read(ROWS[name] | gold).labels == LABELS[name]
+    without = {key: value for key, value in ROWS[name].items() if key != "scores"} | {"gold_scores": scores}
+    assert detect_dialect([without]).name == name
+    assert DIALECTS[name].read(without).labels == LABELS[name]
+    with pytest.raises(DataError) as caught:
+        DIALECTS[name].read(ROWS[name] | {"gold_scores": ["high"] * len(scores)})
+    assert caught.value.field == "gold_scores"
+    meta = {"gold_scores": [9] * len(scores)}
+    with pytest.raises(DataError, match="its meta holds 'gold_scores', which would be read as its ratings"):
+        DIALECTS[name].write(replace(DIALECTS[name].read(ROWS[name]), meta=meta))
 
 
 def test_native_rows_without_labels_become_rated_by_their_scores() -> None:
@@ -227,6 +248,27 @@ def test_what_a_dialect_cannot_say_is_refused_by_name(name: str) -> None:
     )
     with pytest.raises(DataError, match=r"group 'q9' cannot be written: .*write it as native rows"):
         DIALECTS[name].write(three)
+
+
+@pytest.mark.parametrize(
+    ("row", "field", "said"),
+    [
+        ({"prompt": "p", "chosen": 7, "rejected": "b"}, "chosen", "a number came, text or a list of turns was needed"),
+        ({"prompt": "p", "completions": "a"}, "completions", "a text ('a') came, a list was needed"),
+        (
+            {"instruction": "p", "completions": ["a"]},
+            "completions",
+            "a text came, an object with a response was needed",
+        ),
+        ({"prompt": "p"}, None, "native rows are the nearest, and completions is missing; name the columns with"),
+        ({"completions": ["a"]}, None, "native rows are the nearest, and prompt is missing; name the columns with"),
+        ({"ask": "p", "reply": "a"}, None, "hh, preference); name the columns with --chosen-key"),
+    ],
+)
+def test_a_row_of_no_dialect_is_told_what_is_wrong_with_it(row: dict[str, Any], field: str | None, said: str) -> None:
+    with pytest.raises(DataError) as caught:
+        detect_dialect([row])
+    assert caught.value.field == field and said in caught.value.reason
 
 
 def test_an_unknown_format_lists_the_known_ones() -> None:

@@ -28,6 +28,14 @@ def failure(*args: Any, **options: Any) -> DataError:
     return caught.value
 
 
+def test_labels_that_come_late_in_a_file_of_rated_rows_are_no_extra(tmp_path: Path) -> None:
+    rated = {"prompt": "p", "completions": ["a", "b"], "scores": [1, 2]}
+    path = lines(tmp_path / "a.jsonl", *[rated] * 20, rated | {"labels": [{"better": 0, "worse": 1}]})
+    with pytest.raises(DataError, match="began as scored rows; force --format native, or --format scored to leave it"):
+        list(read_groups(path))
+    assert [group.labels[0].by for group in read_groups(path, format="scored")] == ["scores"] * 21
+
+
 def test_the_choice_of_a_dialect_is_said(tmp_path: Path) -> None:
     path = lines(tmp_path / "train.jsonl", GOOD, GOOD)
     with Reader(path) as reader:

@@ -18,6 +18,9 @@ Raw = dict[str, Any]
 FRESH_SCORES = ("scores", "chosen_score", "rejected_score", "unscored")
 """The columns that scoring a file adds; they never change what dialect a row is."""
 
+GOLD_SCORES = "gold_scores"
+"""Where scoring keeps the ratings of a row that came with them in `scores`."""
+
 
 def take_content(raw: Mapping[str, Any], field: str) -> Content:
     """The text or the turns in `field`, which has to be there."""
@@ -88,6 +91,11 @@ def as_rating(value: Any, field: str) -> float | None:
     if type(value) is bool:
         return float(value)
     return as_number(value, field)
+
+
+def rating_column(raw: Mapping[str, Any]) -> str:
+    """The column of a rated row's ratings: where scoring has put them, if it has; then `scores` are a model's."""
+    return GOLD_SCORES if raw.get(GOLD_SCORES) is not None else "scores"
 
 
 def take_margin(raw: Mapping[str, Any]) -> float | None:
@@ -163,6 +171,14 @@ def only_preference(group: Group, dialect: str, *, with_by: bool = False) -> Pre
     label = group.labels[0]
     check_plain_label(group, label, dialect, by=label.by if with_by else None)
     return label
+
+
+def write_ratings(group: Group, row: Raw, ratings: Sequence[Any]) -> Raw:
+    """`row` with the ratings in `scores`, or beside a model's scores, which `meta` holds if the row was scored."""
+    if GOLD_SCORES in group.meta:
+        raise refuse(group, f"its meta holds {GOLD_SCORES!r}, which would be read as its ratings")
+    row[GOLD_SCORES if "scores" in group.meta else "scores"] = list(ratings)
+    return row
 
 
 def check_plain_label(group: Group, label: Label, dialect: str, *, by: str | None = None) -> None:

@@ -59,7 +59,8 @@ def no_advice(raw: Raw) -> str | None:
 class Dialect:
     """How one kind of row is recognised, read and written.
 
-    `yields_to` names columns that say it is another kind; `advise` what a person should know of a file that begins so.
+    `yields_to` names columns that say it is another kind, and that kind; `advise` what a person should know of a file
+    that begins so. `is_rated` says that the labels are in the column `scores`, which scoring a file would replace.
     """
 
     name: str
@@ -68,8 +69,9 @@ class Dialect:
     detect: Callable[[Raw], bool]
     to_group: Callable[[Raw], Group]
     to_row: Callable[[Group], Raw]
-    yields_to: tuple[str, ...] = ()
+    yields_to: tuple[tuple[str, str], ...] = ()
     advise: Callable[[Raw], str | None] = no_advice
+    is_rated: bool = False
 
     def describe(self) -> str:
         """One line for a person: the name, what the rows are, the columns they need."""

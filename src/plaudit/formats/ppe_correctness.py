@@ -1,7 +1,7 @@
 """PPE's correctness sets: a prompt, many responses in columns of their own, and whether each is right.
 
 A dialect of `formats`. Invariant: response_1 is completion 0, and so on without a gap; true and false are ratings 1
-and 0.
+and 0. A row that was scored by a model since has them in `gold_scores`.
 """
 
 from __future__ import annotations
@@ -12,11 +12,13 @@ from plaudit.formats.content import (
     as_content,
     as_rating,
     build_group,
+    rating_column,
     refuse,
     take_content,
     take_list,
     write_content,
     write_fields,
+    write_ratings,
 )
 from plaudit.formats.dialect import Dialect
 from plaudit.formats.scored import BY, only_ratings
@@ -25,24 +27,27 @@ from plaudit.group import Group, Ratings
 
 def detect(raw: Raw) -> bool:
     """A prompt, numbered responses, and a list of scores."""
-    return "prompt" in raw and "response_1" in raw and "winner" not in raw and isinstance(raw.get("scores"), list)
+    if "prompt" not in raw or "response_1" not in raw or "winner" in raw:
+        return False
+    return isinstance(raw.get(rating_column(raw)), list)
 
 
 def to_group(raw: Raw) -> Group:
     """The Group of all responses, rated by whether they are right."""
-    scores = take_list(raw, "scores")
+    column = rating_column(raw)
+    scores = take_list(raw, column)
     names = [f"response_{place}" for place in range(1, len(scores) + 1)]
     lost = [name for name in names if raw.get(name) is None]
     if lost or f"response_{len(scores) + 1}" in raw:
         raise DataError(
-            f"{len(scores)} scores came, and not as many responses; one score a response was needed", field="scores"
+            f"{len(scores)} scores came, and not as many responses; one score a response was needed", field=column
         )
     return build_group(
         raw,
-        ("prompt", "scores", *names),
+        ("prompt", column, *names),
         prompt=take_content(raw, "prompt"),
         completions=[as_content(raw[name], name) for name in names],
-        labels=(Ratings(ratings=tuple([as_rating(score, "scores") for score in scores]), by=BY),),
+        labels=(Ratings(ratings=tuple([as_rating(score, column) for score in scores]), by=BY),),
         id_field="question_id",
     )
 
@@ -52,7 +57,7 @@ def to_row(group: Group) -> Raw:
     label = only_ratings(group, "PPE correctness", BY)
     row: Raw = {"prompt": write_content(group.prompt)}
     row |= {f"response_{place}": write_content(c.content) for place, c in enumerate(group.completions, start=1)}
-    row["scores"] = [bool(score) if score in (0, 1) else score for score in label.ratings]
+    write_ratings(group, row, [bool(score) if score in (0, 1) else score for score in label.ratings])
     if "winner" in group.meta or f"response_{len(group.completions) + 1}" in group.meta:
         raise refuse(group, "its meta holds columns that would be read as something else")
     return write_fields(group, row, id_field="question_id")
@@ -65,4 +70,5 @@ DIALECT = Dialect(
     detect=detect,
     to_group=to_group,
     to_row=to_row,
+    is_rated=True,
 )

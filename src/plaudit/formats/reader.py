@@ -38,12 +38,13 @@ class Record:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Row:
-    """One row and the Group that it says."""
+    """One row, the dialect it was read in, and the Group that it says."""
 
     file: str
     line: int
     raw: Raw
     group: Group
+    dialect: Dialect
 
 
 class Reader:
@@ -83,7 +84,7 @@ class Reader:
         """The Group that a record says; None if the row was bad and is set aside."""
         dialect = self._dialects.get(record.file)
         if dialect is None:
-            dialect = self._choose(record.file, [record.raw])
+            dialect = self._choose(record.file, record.line, [record.raw])
         try:
             if self._forced is None and dialect.yields_to:
                 check_kind(record.raw, dialect)
@@ -94,7 +95,7 @@ class Reader:
         except RecursionError:
             self._refuse(record.file, record.line, DataError("a row nested too deeply to be used came"), record.raw)
             return None
-        return Row(file=record.file, line=record.line, raw=record.raw, group=group)
+        return Row(file=record.file, line=record.line, raw=record.raw, group=group, dialect=dialect)
 
     def __iter__(self) -> Iterator[Row]:
         with self:
@@ -109,11 +110,11 @@ class Reader:
         """The records of one source, its dialect being chosen from the first of them."""
         items = read_rows(source, self.notes.append)
         head, broken = take_head(items)
-        rows = [row for _, row in head if not isinstance(row, BadRow)]
+        good = [(line, row) for line, row in head if not isinstance(row, BadRow)]
         if not head and broken is None:
             raise DataError("no rows came, at least one was needed; check how it was made", file=source.name)
-        if rows:
-            self._choose(source.name, rows)
+        if good:
+            self._choose(source.name, good[0][0], [row for _, row in good])
         for line, row in chain(head, items if broken is None else ()):
             self.num_read += 1
             if isinstance(row, BadRow):
@@ -123,7 +124,7 @@ class Reader:
         if broken is not None:
             raise broken
 
-    def _choose(self, file: str, rows: list[Raw]) -> Dialect:
+    def _choose(self, file: str, line: int, rows: list[Raw]) -> Dialect:
         """The dialect of a file, and the note that says so."""
         if self._forced is not None:
             dialect, why = self._forced, "as --format says"
@@ -131,7 +132,10 @@ class Reader:
             try:
                 dialect = detect_dialect(rows, self._columns)
             except DataError as error:
-                raise DataError(error.reason, file=file, line=error.line, field=error.field) from None
+                # A field says that a value is wrong, not the columns: then it is the row that has to be found.
+                raise DataError(
+                    error.reason, file=file, line=line if error.field else None, field=error.field
+                ) from None
             names = self._columns.renamed() if self._columns is not None else {}
             seen = [names.get(name, name) for name in dialect.needs if names.get(name, name) in rows[0]]
             seen += [name for name in ("prompt", "margin") if name in rows[0] and name not in seen]
@@ -204,10 +208,10 @@ def take_head(items: Iterator[Item]) -> tuple[list[Item], DataError | None]:
 
 def check_kind(raw: Raw, dialect: Dialect) -> None:
     """A column that says another dialect must not come late, where it would be taken for an extra."""
-    for name in dialect.yields_to:
+    for name, other in dialect.yields_to:
         if isinstance(raw.get(name), list):
             raise DataError(
-                f"it came in a file that began as {dialect.name} rows; force --format {name}, "
+                f"it came in a file that began as {dialect.name} rows; force --format {other}, "
                 f"or --format {dialect.name} to leave it",
                 field=name,
             )

@@ -1,6 +1,7 @@
 """A prompt, completions, and a score for each: what scoring a file writes, and what many best-of-N sets are.
 
-A dialect of `formats`. Invariant: a score is a rating by "scores"; null is "not rated".
+A dialect of `formats`. Invariant: a score is a rating by "scores"; null is "not rated". A row that a model has scored
+since has its ratings in `gold_scores`, where scoring put them, and reads as the same ratings; `scores` go to `meta`.
 """
 
 from __future__ import annotations
@@ -11,11 +12,13 @@ from plaudit.formats.content import (
     as_rating,
     build_group,
     check_plain_label,
+    rating_column,
     refuse,
     take_content,
     take_list,
     write_content,
     write_fields,
+    write_ratings,
 )
 from plaudit.formats.dialect import Dialect
 from plaudit.group import Group, Ratings
@@ -28,16 +31,17 @@ def detect(raw: Raw) -> bool:
     completions = raw.get("completions")
     if "prompt" not in raw or not isinstance(completions, list) or raw.get("labels") is not None:
         return False
-    return isinstance(raw.get("scores"), list) and not any(isinstance(item, dict) for item in completions)
+    return isinstance(raw.get(rating_column(raw)), list) and not any(isinstance(item, dict) for item in completions)
 
 
 def to_group(raw: Raw) -> Group:
     """The Group whose completions are rated by their scores."""
     completions = [as_content(item, "completions") for item in take_list(raw, "completions")]
-    ratings = tuple([as_rating(score, "scores") for score in take_list(raw, "scores")])
+    column = rating_column(raw)
+    ratings = tuple([as_rating(score, column) for score in take_list(raw, column)])
     return build_group(
         raw,
-        ("prompt", "completions", "scores", "labels"),
+        ("prompt", "completions", column, "labels"),
         prompt=take_content(raw, "prompt"),
         completions=completions,
         labels=(Ratings(ratings=ratings, by=BY),),
@@ -60,9 +64,8 @@ def to_row(group: Group) -> Raw:
     row: Raw = {
         "prompt": write_content(group.prompt),
         "completions": [write_content(completion.content) for completion in group.completions],
-        "scores": list(label.ratings),
     }
-    return write_fields(group, row)
+    return write_fields(group, write_ratings(group, row, label.ratings))
 
 
 DIALECT = Dialect(
@@ -72,4 +75,6 @@ DIALECT = Dialect(
     detect=detect,
     to_group=to_group,
     to_row=to_row,
+    yields_to=(("labels", "native"),),
+    is_rated=True,
 )

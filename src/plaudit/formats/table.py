@@ -58,7 +58,32 @@ def detect_dialect(rows: Sequence[Raw], columns: Columns | None = None) -> Diale
         found += next(([dialect] for dialect in DIALECTS.values() if dialect.detect(row)), [])
     if found:
         return min(found, key=lambda dialect: ranks[dialect.name])
+    first = columns.read(rows[0]) if columns is not None else rows[0]
+    check_values(first)
     raise DataError(
-        f"rows with the columns {list_names(rows[0])} came, and no dialect fits them (tried {', '.join(DIALECTS)}); "
+        f"rows with the columns {list_names(rows[0])} came, and no dialect fits them (tried {', '.join(DIALECTS)})"
+        f"{find_nearest(first)}; "
         f"name the columns with --chosen-key, --rejected-key and --prompt-key, or force a dialect with --format"
     )
+
+
+def check_values(row: Raw) -> None:
+    """Raise what is wrong with a row that has a dialect's columns: then the names are right, and a value is not."""
+    # From the end of the table: the plainest dialect asks for the least.
+    for dialect in reversed(DIALECTS.values()):
+        if not find_missing(dialect, row):
+            dialect.to_group(row)
+
+
+def find_missing(dialect: Dialect, row: Raw) -> list[str]:
+    """The columns that a row of the dialect has to have, and this one has not."""
+    return [name for name in dialect.needs if name not in row and name != "labels"]
+
+
+def find_nearest(row: Raw) -> str:
+    """What the row lacks to be one of the dialect that it is nearest to; nothing if it is far from all."""
+    lacks = {dialect: find_missing(dialect, row) for dialect in reversed(DIALECTS.values())}
+    near = min(lacks, key=lambda dialect: len(lacks[dialect]) / len(dialect.needs))
+    if 2 * len(lacks[near]) > len(near.needs):
+        return ""
+    return f"; {near.name} rows are the nearest, and {' and '.join(lacks[near])} is missing"

@@ -28,7 +28,7 @@ from plaudit.formats.sources import Source, open_raw
 if TYPE_CHECKING:
     import pyarrow as pa
 
-STRUCTURED = frozenset({"completions", "labels", "meta", "scores", "votes", "annotators", "unscored"})
+STRUCTURED = frozenset({"completions", "labels", "meta", "scores", "gold_scores", "votes", "annotators", "unscored"})
 """Columns that hold JSON in a CSV file."""
 
 NUMERIC = frozenset({"margin", "chosen_score", "rejected_score", "num_correct", "num_incorrect", "total_completions"})

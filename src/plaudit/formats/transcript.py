@@ -100,5 +100,5 @@ DIALECT = Dialect(
     detect=detect,
     to_group=to_group,
     to_row=to_row,
-    yields_to=("votes",),
+    yields_to=(("votes", "votes"),),
 )

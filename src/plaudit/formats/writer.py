@@ -178,6 +178,11 @@ class RowWriter:
         self._closers: list[Callable[[], Any]] = []
         self._file: BinaryIO | None = None
 
+    @property
+    def is_table(self) -> bool:
+        """Whether the first rows fix the columns: one that comes late has no place."""
+        return self._suffix in (".csv", ".parquet")
+
     def __enter__(self) -> RowWriter:
         with self._failures():
             self._file = self._open()
@@ -218,7 +223,8 @@ class RowWriter:
             self._abandon()
             reason = error.strerror or str(error)
             raise InputError(
-                f"{self.path}: it cannot be written ({reason}); nothing was kept; free the way or choose another place"
+                f"{self.path}: it cannot be written ({reason}), and nothing half-written is left; "
+                "free the way, or choose another place"
             ) from None
         except DataError as error:
             self._abandon()
@@ -232,18 +238,21 @@ class RowWriter:
         """The file beside the target, or the target itself where it is no regular file."""
         if self.path == STDIN:
             return cast(BinaryIO, sys.stdout.buffer)
-        target = os.path.realpath(os.path.expanduser(self.path))
+        path = os.path.expanduser(self.path)
+        if os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path)):
+            # As it is called: a pipe under /dev/stdout or /proc has no name of its own.
+            file: BinaryIO = open(path, "wb")  # noqa: SIM115
+            self._closers.append(file.close)
+            return file
+        target = os.path.realpath(path)
         if os.path.isdir(target):
             raise InputError(f"{self.path}: a folder is there, and a file was to be written; choose another name")
         folder = os.path.dirname(target)
         if not os.path.isdir(folder):
             raise InputError(f"{self.path}: the folder {folder} is not there; make it, or choose another place")
-        if os.path.exists(target) and not os.path.isfile(target):
-            file: BinaryIO = open(target, "wb")  # noqa: SIM115
-        else:
-            self._target = target
-            self._partial = os.path.join(folder, f".{os.path.basename(target)[:80]}.{uuid.uuid4().hex[:8]}.partial")
-            file = open(self._partial, "xb", buffering=1 << 18)  # noqa: SIM115
+        self._target = target
+        self._partial = os.path.join(folder, f".{os.path.basename(target)[:80]}.{uuid.uuid4().hex[:8]}.partial")
+        file = open(self._partial, "xb", buffering=1 << 18)  # noqa: SIM115
         self._closers.append(file.close)
         return file
 
