@@ -24,9 +24,13 @@ from plaudit.memory import find_budget, is_out_of_memory
 from plaudit.model import RewardNet
 from plaudit.pack import Pack, PackSettings, build_packs
 from plaudit.render import Rendered, Renderer, RenderSettings
+from plaudit.tree import Ints
 
 WINDOW = {"cpu": 128, "cuda": 2048}
 """Groups a window: enough to fill packs well, few enough that little is lost when a job is killed."""
+
+Scored = tuple[tuple[int, int], float]
+"""A completion by its place in a window (row, number), and its score."""
 
 INVARIANT_BUDGET = 1024
 SMALLEST_BUDGET = 64
@@ -108,7 +112,8 @@ class Scorer:
         """What there is to say about how scores come about; what rendering did is in `renderer.counts`."""
         said = [*self.net.notes, *self.renderer.notes]
         if self.halvings:
-            said.append(f"memory ran out {self.halvings} times: packs were cut down to {self.budget} tokens")
+            often = "once" if self.halvings == 1 else f"{self.halvings} times"
+            said.append(f"memory ran out {often}: packs were cut down to {self.budget} tokens")
         return said
 
     def score_groups(self, groups: Iterable[Group]) -> Iterator[Scores]:
@@ -135,10 +140,10 @@ class Scorer:
         todo = [r.ids if r.dropped is None else (None,) * len(r.ids) for r in rendered]
         num_found, num_todo = 0, sum(ids is not None for row in todo for ids in row)
         before = time.perf_counter()
-        for pack in self._packs(todo):
-            for (group, completion), score in self._score_pack(pack):
+        for scored in self._score_packs(todo):
+            for (group, completion), score in scored:
                 found[group][completion] = score
-                num_found += 1
+            num_found += len(scored)
             now = time.perf_counter()
             self.tally.seconds, before = self.tally.seconds + now - before, now
             if watch:
@@ -158,43 +163,62 @@ class Scorer:
         self.tally.scored += sum(score is not None for score in row)
         return Scores(scores=tuple(row), unscored=tuple(reasons), dropped=rendered.dropped)
 
-    def _packs(self, rows: Sequence[Sequence[object]]) -> list[Pack]:
-        settings = PackSettings(budget=self.budget, share=self.settings.share, fixed=self.invariant)
-        return build_packs(rows, settings)  # type: ignore[arg-type]
+    def _score_packs(self, rows: Sequence[Sequence[Ints | None]]) -> Iterator[list[Scored]]:
+        """The score of everything in the rows, pack by pack; a pack that does not fit in memory is cut again."""
+        budget = self.budget
+        for pack in build_packs(rows, PackSettings(budget=budget, share=self.settings.share, fixed=self.invariant)):
+            # Packs that were cut before memory ran out are cut again untried: each would halve the budget once more.
+            scores = self._try_pack(pack) if self.budget == budget else None
+            if scores is None:
+                yield from self._score_again(pack)
+                continue
+            self.tally.unique_tokens += pack.num_unique
+            self.tally.total_tokens += pack.num_total
+            for at, score in enumerate(scores):
+                # What is no number spreads to whatever shares tokens with it, since zero times it is none either.
+                if not math.isfinite(score) and len(scores) > 1:
+                    scores[at] = self._score_alone(pack.tree.sequence(at))
+            yield list(zip(pack.members_L, scores, strict=True))
 
-    def _score_pack(self, pack: Pack) -> Iterator[tuple[tuple[int, int], float]]:
-        """(member, score) of one pack; if it does not fit in memory, of smaller ones that hold the same leaves."""
+    def _score_alone(self, ids: Ints) -> float:
+        """The score of one completion with nothing beside it."""
+        [[(_, score)]] = self._score_packs([[ids]])
+        return score
+
+    def _try_pack(self, pack: Pack) -> list[float] | None:
+        """The pack's scores; None, and half the budget, if memory ran out."""
         try:
             with torch.inference_mode():
-                scores = self.net(pack).tolist()
+                scores: list[float] = self.net(pack).tolist()
+                return scores
         except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error) or self.budget <= SMALLEST_BUDGET:
+            if not is_out_of_memory(error):
                 raise
             if self.invariant:
                 raise InputError(
                     f"memory ran out at {pack.size:,} tokens a pack, and invariant scores cannot be had from smaller "
                     "ones; free some memory, or leave invariant out"
                 ) from error
-            scores = None
-        if scores is None:
-            self.budget, self.halvings = max(self.budget // 2, SMALLEST_BUDGET), self.halvings + 1
-            if self.net.device.type == "cuda":
-                torch.cuda.empty_cache()
-            yield from self._score_again(pack)
-            return
-        self.tally.unique_tokens += pack.num_unique
-        self.tally.total_tokens += pack.num_total
-        yield from zip(pack.members_L, scores, strict=True)
+            if self.budget <= SMALLEST_BUDGET:
+                raise InputError(
+                    f"memory ran out at {pack.size:,} tokens a pack, and it cannot be cut any smaller; "
+                    "free some memory, or lower max_length"
+                ) from error
+        # Outside of the handler: the error's traceback keeps what the forward had taken.
+        self.budget, self.halvings = max(self.budget // 2, SMALLEST_BUDGET), self.halvings + 1
+        if self.net.device.type == "cuda":
+            torch.cuda.empty_cache()
+        return None
 
-    def _score_again(self, pack: Pack) -> Iterator[tuple[tuple[int, int], float]]:
+    def _score_again(self, pack: Pack) -> Iterator[list[Scored]]:
+        """The same leaves in smaller packs."""
         sequences = [pack.tree.sequence(k) for k in range(len(pack.members_L))]
         groups: dict[int, list[int]] = {}
         for at, (group, _) in enumerate(pack.members_L):
             groups.setdefault(group, []).append(at)
         places = list(groups.values())
-        for smaller in self._packs([[sequences[at] for at in chosen] for chosen in places]):
-            for (row, k), score in self._score_pack(smaller):
-                yield pack.members_L[places[row][k]], score
+        for scored in self._score_packs([[sequences[at] for at in chosen] for chosen in places]):
+            yield [(pack.members_L[places[row][k]], score) for (row, k), score in scored]
 
     def _find_budget(self) -> int:
         if self.invariant:
