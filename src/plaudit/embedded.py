@@ -75,6 +75,8 @@ def resolve_model(name: str, *, say: Say = say_on_stderr) -> Path:
         return convert_gguf(GgufFile(path=path, name=path.stem, sha256=hash_file(path)), say=say)
     if path.exists():
         raise ModelError(f"{name} is a file, a model is a folder (or a .gguf file); name the folder that holds it")
+    if path.suffix == ".gguf":  # "models/x.gguf" looks like a hub name, and none ends so
+        raise ModelError(f"{name} is not there; check the path, or name a folder")
     if name == EMBEDDED:
         return resolve_embedded(say=say)
     if looks_like_hub_name(name):

@@ -297,6 +297,18 @@ def test_python_dash_m_is_the_same_door() -> None:
     assert json.loads(done.stdout)["error"].startswith("'scor' is not a command of plaudit; did you mean 'score'?")
 
 
+def test_a_lone_dash_is_a_word(install: Install, capsys: pytest.CaptureFixture[str]) -> None:
+    install(best_of)
+    for words in (["m", "-", "a", "-o", "-"], ["-o", "-", "m", "-", "a"], ["m", "--out=-", "--", "-", "a"]):
+        assert main(["best-of", "--json", *words]) == 0
+        told = json.loads(capsys.readouterr().out)
+        assert (told["data"], told["out"]) == (["-", "a"], "-")
+    assert main(["best-of", "m", "a", "-o", "x", "--how", "-"]) == 2
+    assert 'Invalid value "-" for --how' in capsys.readouterr().err
+    assert main(["-"]) == 2
+    assert capsys.readouterr().err.startswith("plaudit: error: '-' is not a command of plaudit")
+
+
 def test_flags_after_a_double_dash_are_not_ours() -> None:
     assert split_flags(["--debug", "score", "--json"]) == (["score"], True, True)
     assert split_flags(["score", "--", "--json"]) == (["score", "--", "--json"], False, False)

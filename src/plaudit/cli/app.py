@@ -58,6 +58,9 @@ COMMANDS: tuple[Command, ...] = (
     Command("doctor", "Versions, devices, matmul peak, and which attention back end is used, and why."),
 )
 
+DASH = "\0"
+"""A lone `-` while arguments are parsed: it is a word, stdin or stdout, and the parser would take it for an option."""
+
 EPILOGUE = "Every command takes --json (one JSON object on stdout) and --debug (tracebacks)."
 
 
@@ -149,7 +152,17 @@ def dispatch(tokens: Sequence[str]) -> Any:
     check_command(tokens)
     app = build_app(tokens)
     own = tokens[1:] if app.default_command else tokens
-    return app(own)
+    command, bound, _ = app.parse_args([DASH if token == "-" else token for token in own])
+    given = {name: _undashed(value) for name, value in bound.arguments.items()}
+    bound.arguments.update(given)
+    return command(*bound.args, **bound.kwargs)
+
+
+def _undashed(value: Any) -> Any:
+    """A parsed argument, with the dash that stood for stdin or stdout put back."""
+    if isinstance(value, list):
+        return [_undashed(item) for item in value]
+    return "-" if isinstance(value, str) and value == DASH else value
 
 
 def split_flags(argv: Sequence[str]) -> tuple[list[str], bool, bool]:
@@ -165,7 +178,7 @@ def explain(error: BaseException, tokens: Sequence[str]) -> Failure:
     if isinstance(error, KeyboardInterrupt):
         return Failure(code=130, sentence="stopped by Ctrl-C")
     if isinstance(error, UnusedCliTokensError) and error.unused_tokens:
-        words = " ".join(error.unused_tokens)
+        words = " ".join(error.unused_tokens).replace(DASH, "-")
         return Failure(code=2, sentence=f"error: {words!r} came, and nothing takes it ({_help_hint(tokens)})")
     if isinstance(error, CycloptsError):
         return Failure(code=2, sentence=f"error: {one_line(error)} ({_help_hint(tokens)})")
@@ -187,7 +200,7 @@ def explain(error: BaseException, tokens: Sequence[str]) -> Failure:
 
 def one_line(error: BaseException) -> str:
     """The error's words on one line."""
-    return " ".join(str(error).split())
+    return " ".join(str(error).replace(DASH, "-").split())
 
 
 def _help_hint(tokens: Sequence[str]) -> str:

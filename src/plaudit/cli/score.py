@@ -5,7 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from plaudit.cli import options as take
-from plaudit.cli.progress import Progress, say, show
+from plaudit.cli.progress import Progress, is_json, say, show
+from plaudit.errors import ConfigError
+
+STDOUT = ("-", "/dev/stdout")
 
 
 def score(
@@ -29,11 +32,14 @@ def score(
     rejected_key: take.RejectedKey = None,
     bad_rows: take.BadRows = "error",
 ) -> dict[str, Any]:
-    """Score every completion of DATA with MODEL; rows keep their order and gain `scores`.
+    """Score every completion of DATA with MODEL; rows keep their order.
 
-    Pair rows also gain `chosen_score` and `rejected_score`; a completion that cannot be scored gets null and a
-    reason in `unscored`. Killed at any moment, the same command goes on where it was; under torchrun each process
-    takes its share.
+    Each row gains `scores`, pair rows also `chosen_score` and `rejected_score`;
+    a completion that cannot be scored gets null, and a reason in `unscored`.
+    Ratings that came in `scores` are kept in `gold_scores`.
+
+    Killed at any moment, the same command goes on where it was. Under torchrun
+    each process takes its share.
 
     For example:
 
@@ -59,6 +65,8 @@ def score(
     from plaudit.render import Overlength, RenderSettings
     from plaudit.scorefile import ScoreJob
 
+    if out in STDOUT and is_json():
+        raise ConfigError(f"--out {out} came with --json, and both are for stdout; name a file for the rows")
     columns = Columns(prompt=prompt_key, chosen=chosen_key, rejected=rejected_key)
     reading = ReadSettings(format=format, columns=columns, bad_rows=bad_rows)
     with ScoreJob(data, out, reading=reading, say=say) as job:
@@ -88,5 +96,6 @@ def score(
     for note in dict.fromkeys(job.notes):
         say(note)
     precision = str(net.dtype).removeprefix("torch.")
-    show(f"{out}: {summary.headline()}\n{model}: {precision}, attention back end {net.backend}")
+    report = say if out in STDOUT else show  # the rows have stdout for themselves
+    report(f"{out}: {summary.headline()}\n{model}: {precision}, attention back end {net.backend}")
     return summary.as_json() | {"out": out, "model": model, "backend": net.backend, "dtype": precision}
