@@ -316,7 +316,9 @@ def _register_classifier(config: Any) -> None:
     base = AutoModel._model_mapping[type(config)]
     parent = next(c for c in base.__mro__ if c is not base and issubclass(c, PreTrainedModel))
     name = base.__name__.removesuffix("Model") + "ForSequenceClassification"
-    made = type(name, (GenericForSequenceClassification, parent), {"__module__": __name__})
+    # The generic class calls the model below it `model`; the family's own files may call it something else.
+    own = {"__module__": __name__, "base_model_prefix": parent.base_model_prefix}
+    made = type(name, (GenericForSequenceClassification, parent), own)
     # transformers keeps its own configurations from being registered for, unless it is told that this is meant.
     AutoModelForSequenceClassification.register(type(config), made, exist_ok=True)
 
