@@ -89,9 +89,9 @@ def build_app(tokens: Sequence[str]) -> App:
         result_action="return_value",
     )
     if named:
-        command = named.load()
-        app.help = page_of(command)
-        app.default(command)
+        function = named.load()
+        app.help = page_of(function)
+        app.default(function)
         app["--help"].show = False
         return app
     for command in COMMANDS:
@@ -99,9 +99,9 @@ def build_app(tokens: Sequence[str]) -> App:
     return app
 
 
-def page_of(command: Callable[..., Any]) -> str:
+def page_of(function: Callable[..., Any]) -> str:
     """A command's docstring as its page of help: paragraphs for the terminal to fold, examples as they stand."""
-    text = (inspect.getdoc(command) or "").split("\nParameters\n---")[0].strip()
+    text = (inspect.getdoc(function) or "").split("\nParameters\n---")[0].strip()
     parts = text.split("\n\n")
     return "\n\n".join(part if part.startswith("    ") else " ".join(part.split()) for part in parts)
 
