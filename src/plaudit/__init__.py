@@ -27,6 +27,7 @@ The river, in reading order. A module imports only from modules above it; `tests
     parts        the folder of a long job: parts that are whole or not there
     intake       what a long job reads: checked early, counted, readable again
     scorefile    a file of rows in, the same rows with scores out; resumes after a kill
+    losses       what is minimised: one loss a file, pure functions of scores and targets
     demo         the story on the embedded model: a head, a ranking, what to do next
     cli          one file a command; holds no idea of its own
 """
