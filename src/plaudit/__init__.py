@@ -7,6 +7,8 @@ The river, in reading order. A module imports only from modules above it; `tests
     runs         the run folder: what it was told, found out and made; one process at a time
     group        Group, Completion, Label: the noun
     formats      disk or hub -> Groups, Groups -> disk; one dialect a file
+    keys         when two prompts, or two Groups, are the same; lots that depend on nothing else
+    surface      how far a label can be read off the look of an answer
     templates    a conversation as text, and what a chat template does to it
     encode       texts -> token ids, many at once; what they share is encoded once
     render       messages -> token ids, and the checks that keep tokens honest
@@ -27,6 +29,7 @@ The river, in reading order. A module imports only from modules above it; `tests
     parts        the folder of a long job: parts that are whole or not there
     intake       what a long job reads: checked early, counted, readable again
     scorefile    a file of rows in, the same rows with scores out; resumes after a kill
+    corpus       data files -> Groups to train and to measure on: mixed, split, checked
     losses       what is minimised: one loss a file, pure functions of scores and targets
     demo         the story on the embedded model: a head, a ranking, what to do next
     cli          one file a command; holds no idea of its own
