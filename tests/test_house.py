@@ -25,7 +25,7 @@ FILE_BUDGET, COMMAND_BUDGET, FUNCTION_BUDGET, POSITIONAL_BUDGET, NAMES_BUDGET = 
 ATTIC = {"utils", "util", "common", "helpers", "helper", "misc"}
 BANNED_VERBS = ("get_", "process_", "handle_", "run_", "do_")
 # Names that another library's interface dictates; each with the class that it comes from.
-DICTATED: frozenset[str] = frozenset()
+DICTATED = frozenset({"get_train_dataloader", "get_batch_samples", "_get_grad_norm", "_get_output_dir"})  # Trainer
 PICKLES = {"pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"}
 # A process edge is where an unknown error has to become an answer: the command line's top.
 EDGES = ("cli/app.py",)

@@ -19,18 +19,38 @@ The river, in reading order. A module imports only from modules above it; `tests
     memory       dtype, allocator and token budget that fit this machine
     embedded     a name -> a folder of safetensors: path, hub, GGUF, or the embedded default
     checkpoint   a folder's files: which head, which dialect, what is missing
+    quantized    four or eight bits a weight under an adapter: made so, described, merged
     loading      a folder -> a transformers model with one head, and what there is to say
     saving       a model in memory -> a folder that every consumer loads
     feedforward  feed-forward blocks fused, and the last one at the leaves only
     model        backbone + scalar head; forward(pack) -> score_L; load, save
+    lora         adapters in a net: attached, saved with the head, merged for a while
     machine      facts about this machine, and what is off
     trials       what is measured on it: matrix products, back ends, budgets
     score        Scorer: a stream of Groups in, Scores out, same order
     parts        the folder of a long job: parts that are whole or not there
     intake       what a long job reads: checked early, counted, readable again
     scorefile    a file of rows in, the same rows with scores out; resumes after a kill
+    specimen     a few rows, long and short, on which net and folder are compared
+    witness      a stranger who opens a folder: a process of its own, nothing of plaudit in it
+    proof        a fresh process has to get the scores that the folder was saved with
+    consumers    who can use a folder as it is: each one asked, or held against its documents
+    modelcard    the page that goes with a model
+    export       a net, a run or a folder -> the folder that every consumer loads, proven
     corpus       data files -> Groups to train and to measure on: mixed, split, checked
     losses       what is minimised: one loss a file, pure functions of scores and targets
+    batches      Groups -> optimizer steps, packed; every rank its share
+    masters      narrow weights, and what an optimizer moves in fp32
+    meters       exact means of a run, over examples and ranks
+    commits      folders that are whole or not there
+    committing   a transformers Trainer whose checkpoints are commits
+    trainer      the Trainer on packs: one step, its gradient, its numbers
+    plan         what a run leaves to be found out: mode, rate, memory, pace
+    arguments    our settings as TrainingArguments
+    alarms       what a run says of itself while it goes
+    preparation  settings -> everything that is ready before the first step
+    features     the head alone, on features computed once
+    train        configuration -> proven checkpoint
     demo         the story on the embedded model: a head, a ranking, what to do next
     cli          one file a command; holds no idea of its own
 """

@@ -265,9 +265,10 @@ class _BlockAttention(torch.autograd.Function):
     """Blocks with a graph: rows, k, v and the output are kept, nothing of the size of logits."""
 
     @staticmethod
-    def forward(ctx: Any, rows: Tensor, k: Tensor, v: Tensor, plan: BlockPlan, call: AttentionCall) -> Tensor:
-        """What `BlockPlan.attend_rows` gives."""
-        out = plan.attend_rows(rows, k, v, call)
+    def forward(ctx: Any, *operands: Any) -> Tensor:
+        """What `BlockPlan.attend_rows` gives; the operands are rows, k, v, the plan and the call."""
+        rows, k, v, plan, call = operands
+        out: Tensor = plan.attend_rows(rows, k, v, call)
         ctx.save_for_backward(rows, k, v, out)
         ctx.plan, ctx.call = plan, call
         return out

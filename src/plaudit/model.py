@@ -98,6 +98,11 @@ class RewardNet(nn.Module):
         """The scalar head, kept in fp32."""
         return linear_head(self.hf)
 
+    def replace_head(self, head: nn.Linear) -> None:
+        """Another head in the place of this one, in fp32."""
+        parent, _, last = name_of_head(self.hf).rpartition(".")
+        setattr(self.hf.get_submodule(parent), last, head.float())
+
     @property
     def device(self) -> torch.device:
         """Where the weights are."""
@@ -156,6 +161,12 @@ class RewardNet(nn.Module):
             return original(*args, **kwargs) if pack is None else self.forward(pack, at)
 
         self.hf.forward = forward
+
+    def save_memory(self) -> None:
+        """Compute activations a second time in the backward, and keep those between blocks alone."""
+        # Its name up to transformers 5.20 or so; the newer one warns under the old.
+        enable = getattr(self.hf, "activation_checkpointing_enable", None) or self.hf.gradient_checkpointing_enable
+        enable({"use_reentrant": False})
 
     def hidden_leaves(self, pack: Pack, at: Tensor | None = None) -> Tensor:
         """The last hidden state at every leaf, or at these tokens, computed on the tree."""

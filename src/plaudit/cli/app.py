@@ -54,7 +54,9 @@ class Command:
 
 COMMANDS: tuple[Command, ...] = (
     Command("demo", "The whole story on the embedded model; no network."),
+    Command("train", "Train a reward model on preference data, and prove what is saved."),
     Command("score", "Score the completions of a file with a reward model."),
+    Command("export", "A run or a model as the folder that every consumer loads, proven."),
     Command("doctor", "Versions, devices, matmul peak, and which attention back end is used, and why."),
 )
 

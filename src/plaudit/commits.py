@@ -1,0 +1,118 @@
+"""Folders that are whole or not there: written beside their place, hashed, and renamed into it.
+
+Stands above `trainer`. The manifest is written last and names every file with its size and hash, so a folder without
+one, or with another byte, is known for what it is. Invariant: whatever moment a process is killed in, the newest folder
+that verifies is the last one that was committed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from plaudit.errors import ModelError
+
+MANIFEST = "manifest.json"
+WEIGHTS = "trained.safetensors"
+NUMBERED = re.compile(r"checkpoint-(\d+)")
+
+
+def commit_folder(draft: Path, final: Path) -> None:
+    """Move a folder that was written beside its place into it: every byte on the disk first, the manifest last."""
+    files = sorted(p for p in draft.rglob("*") if p.is_file() and p.name != MANIFEST)
+    listed = {str(p.relative_to(draft)): {"bytes": p.stat().st_size, "sha256": hash_file(p)} for p in files}
+    for path in files:
+        sync(path)
+    manifest = draft / MANIFEST
+    manifest.write_text(json.dumps({"files": listed}, indent=1) + "\n", encoding="utf-8")
+    sync(manifest)
+    sync(draft)
+    if final.exists():
+        shutil.rmtree(final)
+    draft.rename(final)
+    sync(final.parent)
+
+
+def hash_file(path: Path) -> str:
+    """SHA-256 of a file."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def sync(path: Path) -> None:
+    """Have the system write a file, or a folder's names, to the disk."""
+    number = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)
+
+
+def find_fault(folder: Path) -> str | None:
+    """What is wrong with a committed folder, as a phrase; None if every byte is as it was committed."""
+    manifest = folder / MANIFEST
+    try:
+        listed = json.loads(manifest.read_text(encoding="utf-8"))["files"]
+    except FileNotFoundError:
+        return "it has no manifest, so it was never finished"
+    except (OSError, ValueError, KeyError, TypeError):
+        return "its manifest cannot be read"
+    for name, said in listed.items():
+        path = folder / name
+        if not path.is_file():
+            return f"{name} is missing"
+        if path.stat().st_size != said["bytes"]:
+            return f"{name} has {path.stat().st_size:,} bytes, {said['bytes']:,} were written"
+        if hash_file(path) != said["sha256"]:
+            return f"{name} is not what was written: its hash differs"
+    return None
+
+
+def find_last(folder: Path) -> tuple[Path | None, list[str]]:
+    """The newest checkpoint that is whole, and a sentence for each newer one that is not."""
+    found = [(int(m[1]), p) for p in folder.glob("checkpoint-*") if (m := NUMBERED.fullmatch(p.name))]
+    said: list[str] = []
+    for _, path in sorted(found, reverse=True):
+        fault = find_fault(path)
+        if fault is None:
+            return path, said
+        said.append(f"{path} is not used: {fault}")
+    return None, said
+
+
+def save_weights(weights: Mapping[str, Tensor], file: Path) -> None:
+    """Tensors by name, into a folder that is being written."""
+    from safetensors.torch import save_file
+
+    file.parent.mkdir(parents=True, exist_ok=True)
+    save_file({name: x.detach().cpu().contiguous() for name, x in weights.items()}, file)
+
+
+def load_weights(file: Path) -> dict[str, Tensor]:
+    """Tensors by name."""
+    from safetensors.torch import load_file
+
+    found: dict[str, Tensor] = load_file(file)
+    return found
+
+
+def put_weights(model: nn.Module, saved: Mapping[str, Tensor], folder: Path) -> None:
+    """Put saved tensors back; every trained weight has to be there, and nothing else."""
+    own = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    if saved.keys() != own.keys():
+        odd = sorted(saved.keys() ^ own.keys())
+        raise ModelError(
+            f"{folder}: it holds other weights than this run trains ({odd[0]}, {len(odd)} in all); "
+            "resume with the configuration that it was written with"
+        )
+    with torch.no_grad():
+        for name, x in saved.items():
+            own[name].copy_(x)

@@ -1,0 +1,234 @@
+"""From settings to the moment before the first step: data read, model loaded, plan made, Groups rendered.
+
+Stands on `corpus`, `losses`, `model`, `lora` and `plan`; `train` goes on from here. What can be wrong with settings and
+data is said before a model is loaded, and what can be wrong with the model before a step is made. Invariant: a Session
+that exists can be trained, and everything that was left out on the way was counted and said.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from plaudit.arguments import engine_of
+from plaudit.batches import Example, ExampleCounts, build_examples
+from plaudit.config import DataPart, Settled, TrainConfig
+from plaudit.corpus import Corpus, CorpusSettings, Part, read_corpus
+from plaudit.errors import ConfigError, InputError
+from plaudit.formats import Columns
+from plaudit.lora import LoraSettings, attach_lora
+from plaudit.losses import LOSSES, LossName, LossSettings, Reads, fit_loss
+from plaudit.model import RewardNet
+from plaudit.parts import Ranks, Say, say_on_stderr
+from plaudit.plan import (
+    choose_memory,
+    choose_mode,
+    choose_pace,
+    choose_rate,
+    count_steps,
+    estimate,
+    measure_memory,
+)
+from plaudit.render import Overlength, Renderer, RenderSettings
+from plaudit.trials import measure_peak
+
+
+@dataclass(kw_only=True, slots=True)
+class Session:
+    """A run in the making: what is known so far."""
+
+    settled: Settled
+    ranks: Ranks
+    say: Say
+    corpus: Corpus
+    net: RewardNet
+    loss: LossSettings
+    renderer: Renderer
+    train: list[Example]
+    evals: dict[str, list[Example]]
+    gflops: float
+
+    @property
+    def config(self) -> TrainConfig:
+        """What was settled."""
+        return self.settled.config
+
+
+def prepare(settled: Settled, *, ranks: Ranks | None = None, say: Say = say_on_stderr) -> Session:
+    """Everything up to the first step: data, model, loss, plan; what there is to say is said."""
+    ranks = ranks or Ranks()
+    config = settled.config
+    corpus = read_corpus(corpus_settings(config))
+    for sentence in (*corpus.notes, *(f"ALARM: {alarm}" for alarm in corpus.alarms)):
+        say(sentence)
+    loss, notes = fit_loss(corpus.train, LossSettings.from_config(config.loss))
+    for note in notes:
+        say(note)
+    net = load_net(config)
+    settled = choose_rate(choose_mode(settled, _size_of(net)), _size_of(net))
+    config = settled.config
+    notes = _set_trained(net, config, loss)
+    for note in (*net.notes, *notes):
+        say(note)
+    settled = choose_memory(settled, measure_memory(net), net.device)
+    session = _render(settled, ranks, say, (corpus, net, loss))
+    session.settled = choose_pace(settled, count_steps(settled, len(session.train)))
+    return session
+
+
+def _render(settled: Settled, ranks: Ranks, say: Say, known: tuple[Corpus, RewardNet, LossSettings]) -> Session:
+    """The corpus as examples; what was left out is counted and said."""
+    config, (corpus, net, loss) = settled.config, known
+    render = RenderSettings(
+        max_length=config.render.max_length,
+        overlength=Overlength(config.render.overlength),
+        plain=config.render.plain,
+        keep_system=config.render.keep_system,
+    )
+    renderer = Renderer(net.tokenizer, render, context_length=net.context_length)
+    counts, eval_counts = ExampleCounts(), ExampleCounts()
+    train = list(build_examples(corpus.train, renderer, loss, counts))
+    evals = {name: list(build_examples(groups, renderer, loss, eval_counts)) for name, groups in corpus.evals.items()}
+    for sentence in (*renderer.notes, *renderer.counts.sentences(), *counts.sentences()):
+        say(sentence)
+    if not train:
+        raise InputError("no group is left to learn from; look at what was left out, and why, above")
+    gflops = measure_peak(net.device, net.dtype, seconds=0.3).gflops
+    return Session(
+        settled=settled, ranks=ranks, say=say, corpus=corpus, net=net, loss=loss, renderer=renderer, train=train,
+        evals={name: rows for name, rows in evals.items() if rows}, gflops=gflops,
+    )  # fmt: skip
+
+
+def corpus_settings(config: TrainConfig) -> CorpusSettings:
+    """Our settings as the corpus takes them."""
+    return CorpusSettings(
+        parts=tuple(map(_part, config.data)),
+        evals=tuple(map(_part, config.eval)),
+        seed=config.seed,
+        eval_share=config.split.eval_share,
+        force_overlap=config.split.force_overlap,
+        learns="ratings" if LOSSES[LossName(config.loss.name)].reads is Reads.RATINGS else "comparisons",
+        ties=config.loss.ties,
+        checks=config.checks.enabled,
+    )
+
+
+def _part(part: DataPart) -> Part:
+    columns = None
+    if part.prompt_key or part.chosen_key or part.rejected_key:
+        columns = Columns(prompt=part.prompt_key, chosen=part.chosen_key, rejected=part.rejected_key)
+    return Part(
+        path=part.path, weight=part.weight, name=part.name, format=part.format, columns=columns, limit=part.limit,
+        bad_rows=part.bad_rows,
+    )  # fmt: skip
+
+
+def load_net(config: TrainConfig) -> RewardNet:
+    """The model, with a new head if it has none; engines that keep masters themselves are given float32."""
+    torch.manual_seed(config.seed)
+    dtype = "float32" if engine_of(config) is not None else config.precision
+    net = RewardNet.load(
+        config.model, dtype=dtype, device=config.device, new_head=True, trust_remote_code=config.trust_remote_code
+    )
+    _set_tokens(net, config)
+    _set_dropout(net.hf, config.train.dropout)
+    return net
+
+
+def _set_tokens(net: RewardNet, config: TrainConfig) -> None:
+    """Template and special tokens that were asked for."""
+    render = config.render
+    for name in ("eos_token", "pad_token"):
+        token = getattr(render, name)
+        if token is not None:
+            if net.tokenizer.convert_tokens_to_ids(token) in (None, net.tokenizer.unk_token_id):
+                raise ConfigError(
+                    f"render.{name}={token!r} came, which is no token of this tokenizer; name one of its own"
+                )
+            setattr(net.tokenizer, name, token)
+    if render.chat_template is not None:
+        net.tokenizer.chat_template = _read_template(render.chat_template)
+
+
+def _read_template(told: str) -> str:
+    """A Jinja file, a folder with a tokenizer, or the template itself."""
+    path = Path(told).expanduser()
+    if path.is_file():
+        return path.read_text(encoding="utf-8")
+    if path.is_dir():
+        from transformers import AutoTokenizer
+
+        found = AutoTokenizer.from_pretrained(path).chat_template
+        if not isinstance(found, str):
+            raise ConfigError(
+                f"render.chat_template={told}: that folder's tokenizer has no chat template; name another"
+            )
+        return found
+    if "{" not in told:
+        raise ConfigError(
+            f"render.chat_template={told!r} came: no file, no folder, and no template itself; name a .jinja file"
+        )
+    return told
+
+
+def _set_dropout(model: nn.Module, share: float) -> None:
+    """The same dropout everywhere; zero, which is the default, makes a forward in training the one that is scored."""
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = share
+        if isinstance(getattr(module, "attention_dropout", None), float):
+            setattr(module, "attention_dropout", share)  # noqa: B010 (a name that not every module has)
+
+
+def _size_of(net: RewardNet) -> int:
+    return sum(p.numel() for p in net.backbone.parameters())
+
+
+def _set_trained(net: RewardNet, config: TrainConfig, loss: LossSettings) -> list[str]:
+    """Which weights are trained; a score an attribute where several are learned."""
+    notes: list[str] = []
+    if loss.num_scores > 1:
+        head = nn.Linear(net.head.in_features, loss.num_scores, bias=False, device=net.device)
+        nn.init.normal_(head.weight, std=1 / (head.in_features + 1))
+        net.replace_head(head)
+        notes.append(
+            f"{loss.num_scores} attributes are learned ({', '.join(loss.attributes)}), and folded into one score"
+        )
+    if config.train.backbone == "frozen":
+        net.backbone.requires_grad_(False)
+    elif config.lora.enabled:
+        lora = config.lora
+        notes += attach_lora(
+            net,
+            LoraSettings(
+                rank=lora.rank, alpha=lora.alpha, dropout=lora.dropout, targets=lora.targets,
+                target_parameters=lora.target_parameters, modules_to_save=lora.modules_to_save, rslora=lora.rslora,
+                dora=lora.dora, bits=lora.bits, quant_type=lora.quant_type, double_quant=lora.double_quant,
+                quant_storage=lora.quant_storage,
+            ),
+        )  # fmt: skip
+    return notes
+
+
+def describe_plan(session: Session) -> dict[str, Any]:
+    """What a run would do and take, for `--dry-run`."""
+    unique = sum(e.size for e in session.train)
+    total = sum(len(ids) for e in session.train for ids in e.ids if ids is not None)
+    config = session.config
+    found = estimate(session.net, session.settled, tokens=(unique, total), gflops=session.gflops)
+    return {
+        "groups": len(session.train),
+        "comparisons": sum(len(e.items.better_C) for e in session.train),
+        "eval_groups": {name: len(rows) for name, rows in session.evals.items()},
+        "steps": count_steps(session.settled, len(session.train)),
+        "trained_parameters": sum(p.numel() for p in session.net.hf.parameters() if p.requires_grad),
+        "gflops": session.gflops,
+        "precision": str(session.net.dtype).removeprefix("torch."),
+        "epochs": config.train.epochs,
+        **found,
+    }

@@ -1,0 +1,261 @@
+"""A configuration becomes a proven checkpoint: data read, plan made, model fitted, saved, and scored by a stranger.
+
+Stands on everything above it; `plaudit train` is its only caller beside Python. Invariant: RUN/model, if it is there,
+gave its scores in a fresh process; every value that was used is in RUN/config.yaml with where it came from.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from plaudit.alarms import Alarms, RunLog, draw_curves
+from plaudit.arguments import build_arguments
+from plaudit.batches import StepSet, StepSettings
+from plaudit.commits import find_last
+from plaudit.config import Settled
+from plaudit.export import choose_merged_dtype, publish
+from plaudit.features import HeadSettings, fit_head
+from plaudit.lora import merging
+from plaudit.losses import LOSSES, LossName, Reads, combine_scores
+from plaudit.model import RewardNet
+from plaudit.parts import Ranks, Say, say_on_stderr
+from plaudit.plan import count_flops
+from plaudit.preparation import Session, prepare
+from plaudit.runs import RunFolder, open_run
+from plaudit.specimen import draw_sample
+from plaudit.trainer import RewardTrainer, TrainerSettings
+
+Show = Callable[[int, int, dict[str, Any]], None]
+SPEEDS = ("pairs_per_second", "unique_tokens_per_second", "tokens_per_second", "sharing", "mfu")
+
+
+def train(
+    settled: Settled,
+    *,
+    resume: bool = False,
+    say: Say = say_on_stderr,
+    show: Show | None = None,
+    command: Sequence[str] | None = None,
+) -> dict[str, Any]:
+    """Train as settled; gives the report that is also RUN/report.json. Every rank calls it, the first one writes."""
+    ranks = Ranks.from_environment()
+    say = say if ranks.rank == 0 else _silent
+    if ranks.rank == 0:
+        with open_run(settled, resume=resume) as run:
+            run.write_session(command=command)
+            return _train_in(run, settled, ranks, say, show)
+    return _train_in(None, settled, ranks, say, None)
+
+
+def _silent(sentence: str) -> None:
+    """What other ranks say: nothing."""
+
+
+def _train_in(run: RunFolder | None, settled: Settled, ranks: Ranks, say: Say, show: Show | None) -> dict[str, Any]:
+    if run is not None and run.is_finished:
+        say(f"{run.path}: this run is finished; its report is shown again")
+        return run.read_report()
+    session = prepare(settled, ranks=ranks, say=say)
+    if run is not None:
+        for note in run.notes:
+            say(note)
+        run.write_config(session.settled)
+        run.write_data(session.corpus.digests)
+    began = time.perf_counter()
+    fit = fit_features if session.config.train.backbone == "frozen" else fit_packs
+    numbers = fit(session, run, show)
+    if run is None:
+        return {}
+    return finish(session, run, numbers | {"seconds": time.perf_counter() - began})
+
+
+def fit_packs(session: Session, run: RunFolder | None, show: Show | None) -> dict[str, Any]:
+    """The weights are fitted, pack by pack; gives the final numbers."""
+    config, net = session.config, session.net
+    out = Path(config.out).expanduser() / "checkpoints"
+    args = build_arguments(
+        config, out, has_evals=bool(session.evals), device=net.device.type,
+        is_narrow=config.precision != "float32" and net.device.type != "cpu",
+    )  # fmt: skip
+    if config.train.gradient_checkpointing == "on":
+        net.save_memory()
+    steps = StepSet(
+        session.train,
+        StepSettings(
+            groups=config.train.groups_per_step, budget=int(config.train.budget or 2048), seed=config.seed,
+            rank=session.ranks.rank, world=session.ranks.world,
+            by_token=LOSSES[session.loss.name].reads is Reads.TOKENS,
+        ),
+    )  # fmt: skip
+    alarms = _make_alarms(session)
+    settings = TrainerSettings(
+        loss=session.loss, max_skipped=config.train.max_skipped, flops_per_token=count_flops(net),
+        peak_flops=session.gflops * 1e9, say=session.say,
+    )  # fmt: skip
+    callbacks: list[Any] = [alarms] if config.checks.enabled else []
+    callbacks += [RunLog(run, show)] if run is not None else []
+    if config.train.patience is not None:
+        from transformers import EarlyStoppingCallback
+
+        callbacks.append(EarlyStoppingCallback(early_stopping_patience=config.train.patience))
+    trainer = RewardTrainer(net, args, steps, settings=settings, evals=session.evals, callbacks=callbacks)
+    last = _find_checkpoint(out, session.say)
+    if run is not None:
+        run.metrics.cut_after(int(last.name.rpartition("-")[2]) if last else -1)
+    trainer.train(resume_from_checkpoint=str(last) if last else None)
+    return _sum_up(trainer, session, alarms)
+
+
+def _make_alarms(session: Session) -> Alarms:
+    return Alarms(
+        lambda sentence: session.say(f"ALARM: {sentence}"),
+        num_evaluated=sum(len(e.items.better_C) for e in next(iter(session.evals.values()), [])),
+        is_pairwise=session.loss.name in (LossName.BRADLEY_TERRY, LossName.LOG_EXP),
+    )
+
+
+def _find_checkpoint(out: Path, say: Say) -> Path | None:
+    last, faults = find_last(out) if out.is_dir() else (None, [])
+    for fault in faults:
+        say(fault)
+    if last is not None:
+        say(f"going on from {last}")
+    return last
+
+
+def _sum_up(trainer: RewardTrainer, session: Session, alarms: Alarms) -> dict[str, Any]:
+    """Final numbers: evaluation of what is kept, speed over the whole run, what was skipped."""
+    trainer.is_in_train = False
+    final = trainer.evaluate() if session.evals else {}
+    rows = [row for row in trainer.state.log_history if "unique_tokens_per_second" in row and "loss" in row]
+
+    def mean(name: str) -> float | None:
+        found = [row[name] for row in rows if name in row]
+        return sum(found) / len(found) if found else None
+
+    best = trainer.state.best_model_checkpoint
+    return {
+        "steps": trainer.state.global_step,
+        "epochs": trainer.state.epoch,
+        "eval": {key.removeprefix("eval_"): value for key, value in final.items()},
+        "best_step": int(str(best).rpartition("-")[2]) if best else trainer.state.global_step,
+        "train": {name: rows[-1].get(name) for name in ("loss", "accuracy", "margin")} if rows else {},
+        **{
+            name: mean(name)
+            for name in ("pairs_per_second", "unique_tokens_per_second", "tokens_per_second", "sharing", "mfu")
+        },
+        "skipped_steps": [{"step": step + 1, "rows": list(names)} for step, names in trainer.skipped],
+        "alarms": [*session.corpus.alarms, *alarms.raised],
+        "thresholds": trainer.thresholds.card() if trainer.thresholds is not None else None,
+    }
+
+
+def fit_features(session: Session, run: RunFolder | None, show: Show | None) -> dict[str, Any]:
+    """The head alone, on features that are computed once."""
+    config = session.config
+    settings = HeadSettings(
+        loss=session.loss, fit=config.train, seed=config.seed, budget=int(config.train.budget or 2048),
+        log=lambda step, steps, values: _log(run, show, step, steps, values),
+    )  # fmt: skip
+    found = fit_head(session.net, session.train, session.evals, settings)
+    return {**found, "alarms": list(session.corpus.alarms)}
+
+
+def _log(run: RunFolder | None, show: Show | None, step: int, steps: int, values: dict[str, float]) -> None:
+    if run is not None:
+        run.metrics.append(step, 0.0, values)
+    if show is not None:
+        show(step, steps, values)
+
+
+def finish(session: Session, run: RunFolder, numbers: Mapping[str, Any]) -> dict[str, Any]:
+    """Fold, normalise, save, prove, and write the report."""
+    net, config = session.net, session.config
+    net.is_new = False
+    if session.loss.num_scores > 1:
+        head = nn.Linear(net.head.in_features, 1, bias=False, device=net.device)
+        head.weight.data = combine_scores(net.head.weight.data.T, session.loss)[None]
+        net.replace_head(head)
+    card: dict[str, Any] = {
+        "trained": {
+            "loss": session.loss.card(), "groups": len(session.train), "data": session.corpus.digests,
+            "learning_rate": config.train.learning_rate, "epochs": config.train.epochs, "seed": config.seed,
+            "lora": bool(config.lora.enabled), "eval": numbers.get("eval", {}),
+            **({"ordinal": numbers["thresholds"]} if numbers.get("thresholds") else {}),
+        },
+    }  # fmt: skip
+    card |= _normalise(session, numbers)
+    net.eval()
+    groups = [g for rows in session.corpus.evals.values() for g in rows] or session.corpus.train
+    published = _publish(session, run, card, dict(numbers), groups)
+    report = {key: value for key, value in numbers.items() if key != "thresholds"}
+    report |= {"model": str(published), "run": str(run.path)}
+    run.write_report(report)
+    if draw_curves(_rows(run), run.curves_file):
+        report["curves"] = str(run.curves_file)
+    return report
+
+
+def _rows(run: RunFolder) -> list[dict[str, Any]]:
+    from plaudit.runs import read_metrics
+
+    return read_metrics(run.path / "metrics.jsonl")
+
+
+def _normalise(session: Session, numbers: Mapping[str, Any]) -> dict[str, Any]:
+    """Mean and spread of the scores on the first evaluation set, for who wants them; nothing applies them unasked."""
+    lead = "" if len(session.evals) == 1 else f"{next(iter(session.evals), '')}_"
+    mean, std = (numbers.get("eval", {}).get(f"{lead}{name}") for name in ("mean_reward", "reward_std"))
+    if not session.config.normalise or mean is None or not std:
+        return {}
+    session.net.hf.config.mean, session.net.hf.config.std = float(mean), float(std)
+    source, rows = next(iter(session.evals.items()))
+    count = sum(ids is not None for example in rows for ids in example.ids)
+    return {"normalisation": {"mean": float(mean), "std": float(std), "count": count, "source": source}}
+
+
+def _publish(
+    session: Session, run: RunFolder, card: dict[str, Any], report: dict[str, Any], groups: Sequence[Any]
+) -> Path:
+    """RUN/model, which plain transformers loads; a LoRA run has RUN/adapter beside it."""
+    net, config = session.net, session.config
+    sample = draw_sample(groups[:512], net, settings=session.renderer.settings)
+    told: dict[str, Any] = {"sample": sample, "card": card, "report": report, "prove": config.proof}
+    with contextlib.ExitStack() as stack:
+        if config.lora.enabled:
+            adapter = publish(net, run.path / "adapter", base=net.checkpoint.folder, **told)
+            _tell(session, adapter.proof)
+            own = net.dtype
+            stack.enter_context(merging(net, dtype=torch.float32))
+            name, sentence = choose_merged_dtype(net, str(own).removeprefix("torch."))
+            session.say(sentence)
+            if name != "float32":
+                stack.enter_context(_rounded(net, getattr(torch, name)))
+        published = publish(net, run.model_folder, head_prefix=config.head_prefix, **told)
+        _tell(session, published.proof)
+    return published.folder
+
+
+@contextlib.contextmanager
+def _rounded(net: RewardNet, dtype: torch.dtype) -> Iterator[None]:
+    """The backbone in the precision that it is saved in."""
+    kept = [(p, p.data) for p in net.backbone.parameters()]
+    for p, data in kept:
+        p.data = data.to(dtype)
+    try:
+        yield
+    finally:
+        for p, data in kept:
+            p.data = data
+
+
+def _tell(session: Session, proof: Any) -> None:
+    if proof is not None:
+        session.say(proof.sentence())
