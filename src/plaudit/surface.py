@@ -174,7 +174,10 @@ class _Features:
     def best_rule(self) -> tuple[str, float]:
         """The rule that is right most often, either way round, no opinion being half right."""
         balance_R = self.values_CF[:, : len(self.sentences)].mean(axis=0)
-        best = int(np.argmax(np.abs(balance_R)))
+        strength_R = np.abs(balance_R)
+        # Of equals, a word says more than what it does to an amount: "Sure!" is also one capital letter more.
+        strength_R[len(_NOUNS) :] += 1e-9
+        best = int(np.argmax(strength_R))
         accuracy = float(1 + abs(balance_R[best])) / 2
         return f"{self.sentences[best][int(balance_R[best] < 0)]} ({accuracy:.1%})", accuracy
 

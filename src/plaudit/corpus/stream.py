@@ -205,15 +205,12 @@ def hold_out(
         if settings.force_overlap:
             book.add(*judge_overlaps(overlaps, is_forced=True))
             return evals, nothing
-        for overlap in overlaps:
-            if overlap.num_shared:
-                book.add(
-                    [],
-                    [
-                        "evaluation data share prompts with the first training data, whose groups are left out of "
-                        f"training as they come: {overlap.sentence()}"
-                    ],
-                )
+        book.add(
+            "evaluation data share prompts with training data, and groups with these prompts are left out of training "
+            f"as they come; at its beginning: {overlap.sentence()}"
+            for overlap in overlaps
+            if overlap.num_shared
+        )
         return evals, Split(keys=keys, by="prompt")
     split = make_split(heads, settings, book)
     if split is None:
