@@ -1,5 +1,8 @@
 """attend.py: every back end that runs here against one dense mask, forward and backward."""
 
+import warnings
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -129,6 +132,62 @@ def test_keys_of_the_varlen_back_end_spell_each_path():
         assert pack.tree.positions_T()[keys].tolist() == list(range(len(keys)))
 
 
+@pytest.mark.parametrize("softcap", [None, 5.0])
+@pytest.mark.parametrize("window", [None, 33])
+def test_the_flex_back_end_uncompiled_equals_the_dense_mask(window, softcap, monkeypatch):
+    from torch.nn.attention.flex_attention import flex_attention
+
+    monkeypatch.setattr(attend, "_compiled_flex", lambda: flex_attention)
+    pack = make_pack(5, groups=2)
+    call = AttentionCall(scaling=0.25, window=window, softcap=softcap)
+    q, k, v = tensors(pack)
+    plan = attend.FlexPlan(pack, q.device)
+    with torch.inference_mode(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that it is slow so
+        for _ in range(2):  # the second layer of a pack finds the mask made
+            out = plan.attend(q, k, v, call)
+    torch.testing.assert_close(out[: pack.num_unique], dense(pack, q, k, v, call), atol=2e-6, rtol=1e-5)
+    assert out[pack.num_unique :].isfinite().all()
+    with pytest.raises(attend.InternalError, match="flex back end came upon dropout"):
+        plan.attend(q, k, v, AttentionCall(scaling=0.25, dropout=0.1))
+
+
+def slow_varlen(q, k, v, cu_q, cu_k, max_q, max_k, *, scale, window_size, enable_gqa):
+    """What the kernel promises: rows of ragged queries, each row's last query aligned with its last key."""
+    out, per = torch.empty_like(q), q.shape[1] // k.shape[1]
+    assert enable_gqa is (per > 1) and window_size[1] == 0
+    assert (max_q, max_k) == tuple(int(cu.diff().max()) for cu in (cu_q, cu_k))
+    for (a, b), (c, d) in zip(pairwise(cu_q.tolist()), pairwise(cu_k.tolist()), strict=True):
+        place = torch.arange(b - a)[:, None] + (d - c) - (b - a) - torch.arange(d - c)[None]
+        seen = (place >= 0) if window_size[0] < 0 else (place >= 0) & (place <= window_size[0])
+        keys, values = (x[c:d].repeat_interleave(per, 1) for x in (k, v))
+        logits = torch.einsum("qhd,khd->hqk", q[a:b], keys) * scale
+        out[a:b] = torch.einsum("hqk,khd->qhd", logits.masked_fill(~seen, -torch.inf).softmax(-1), values)
+    return out
+
+
+@pytest.mark.parametrize("window", [None, 33])
+@pytest.mark.parametrize(("heads", "kv"), [(4, 2), (3, 3)])
+@pytest.mark.parametrize("is_shared", [True, False])
+def test_what_the_varlen_back_end_asks_of_its_kernel_is_the_dense_mask(is_shared, heads, kv, window, monkeypatch):
+    monkeypatch.setattr("torch.nn.attention.varlen.varlen_attn", slow_varlen)
+    if is_shared:
+        pack = make_pack(6)
+    else:  # and no padding
+        rows = [np.arange(n, dtype=np.int32) + 50 * n for n in (17, 40, 7)]
+        [pack] = build_packs([rows], PackSettings(budget=64))
+        assert pack.size == pack.num_unique == 64
+    call = AttentionCall(scaling=0.25, window=window)
+    q, k, v = tensors(pack, heads, kv)
+    plan = attend.VarlenPlan(pack, q.device)
+    assert plan.is_shared is is_shared
+    out = plan.attend(q, k, v, call)
+    torch.testing.assert_close(out[: pack.num_unique], dense(pack, q, k, v, call), atol=2e-6, rtol=1e-5)
+    for refused in ({"softcap": 5.0}, {"dropout": 0.1}):
+        with pytest.raises(attend.InternalError, match="softcap or dropout, which it does not compute"):
+            plan.attend(q, k, v, AttentionCall(scaling=0.25, **refused))
+
+
 def test_the_dense_mask_is_the_path():
     tree = build_tree([np.asarray(x, np.int32) for x in ([1, 2, 3], [1, 2, 4, 5])], min_shared=1)
     assert visible_TT(tree).astype(int).tolist() == [
@@ -144,3 +203,13 @@ def test_a_layer_without_a_pack_is_refused():
     x = torch.zeros(1, 1, 2, 4)
     with pytest.raises(attend.InternalError, match="without a pack"):
         attend.attend_pack(torch.nn.Module(), x, x, x, None)
+    with pytest.raises(attend.InternalError, match="attention sinks are not computed on trees"):
+        attend.attend_pack(torch.nn.Module(), x, x, x, None, plaudit_plan=BlockPlan(make_pack(), x.device), s_aux=x)
+
+
+def test_each_device_has_its_ladder_and_invariance_has_one_rung():
+    cpu, cuda = torch.device("cpu"), torch.device("cuda")
+    assert attend.backend_ladder(cpu) == ("blocks",)
+    assert attend.backend_ladder(cuda) == ("varlen", "flex", "blocks")
+    assert attend.backend_ladder(cpu, invariant=True) == attend.backend_ladder(cuda, invariant=True) == ("aligned",)
+    assert {*attend.backend_ladder(cuda), "aligned"} == attend.BACKENDS.keys()

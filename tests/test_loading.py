@@ -18,6 +18,7 @@ from transformers import AutoModelForSequenceClassification
 
 from plaudit.checkpoint import CARD
 from plaudit.errors import ModelError
+from plaudit.loading import linear_head
 from plaudit.model import RewardNet
 from plaudit.pack import PackSettings, build_packs
 from plaudit.score import Scorer
@@ -396,6 +397,22 @@ def test_reloading_in_the_same_process_leaves_transformers_as_it_was(language: P
     with pytest.raises(ModelError):
         load(language)
     assert (hf_logging.get_verbosity(), hf_logging.is_progress_bar_enabled()) == before
+
+
+def test_a_bar_that_was_off_stays_off(language: Path) -> None:
+    from transformers.utils import logging as hf_logging
+
+    hf_logging.disable_progress_bar()
+    try:
+        load(language, new_head=True)
+        assert not hf_logging.is_progress_bar_enabled()
+    finally:
+        hf_logging.enable_progress_bar()
+
+
+def test_a_head_where_nobody_looks_for_it_is_a_sentence() -> None:
+    with pytest.raises(ModelError, match="Identity keeps its head where it was not looked for; save the model as"):
+        linear_head(torch.nn.Identity())
 
 
 def test_weights_are_drawn_wide_enough_to_tell_models_apart(reward: Path) -> None:

@@ -19,6 +19,11 @@ from plaudit.parts import Parts, Ranks, is_passing
 PLAN = {"model": "a", "data": ["b"]}
 
 
+def test_what_is_said_goes_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:
+    rooms.say_on_stderr("waiting")
+    assert capsys.readouterr() == ("", "waiting\n")
+
+
 class TestRanks:
     def test_without_torchrun_there_is_one(self, monkeypatch: pytest.MonkeyPatch) -> None:
         for name in ("RANK", "WORLD_SIZE"):

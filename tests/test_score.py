@@ -176,6 +176,13 @@ class TestReasons:
         assert scores.scores == (None, None) and scores.unscored == (f"the model gave {value}",) * 2
         assert scorer.tally.scored == 0
 
+    def test_a_completion_that_is_lost_on_the_way_is_our_fault(
+        self, rm: RewardModel, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("plaudit.score.build_packs", lambda rows, settings: [])
+        with pytest.raises(plaudit.InternalError, match=r"completion 0 came through .* without a score and without a"):
+            rm.score("w30", ["w31"])
+
     @pytest.mark.parametrize("invariant", [False, True])
     def test_what_is_no_number_does_not_spread_to_the_completions_beside_it(
         self, folder: Path, monkeypatch: pytest.MonkeyPatch, invariant: bool
@@ -245,6 +252,24 @@ class TestMemory:
         monkeypatch.setattr(rm, "forward", self.fail_above(10, rm, MemoryError))
         with pytest.raises(InputError, match="memory ran out at 1,024 tokens a pack, and invariant scores cannot"):
             rm.score("w20 " * 20, ["w21"])
+
+    def test_on_a_gpu_the_cache_is_given_back_before_the_next_try(
+        self, rm: RewardModel, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        calls: list[str] = []
+
+        def forward(pack: Pack) -> torch.Tensor:
+            calls.append("forward")
+            if len(calls) == 1:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return torch.zeros(len(pack.members_L))
+
+        scorer = Scorer(rm, ScoreSettings(budget=512))
+        monkeypatch.setattr(rm, "forward", forward)
+        monkeypatch.setattr(type(rm), "device", property(lambda self: torch.device("cuda")))
+        monkeypatch.setattr(torch.cuda, "empty_cache", lambda: calls.append("empty"))
+        scorer.score_window(make_groups(1))
+        assert calls == ["forward", "empty", "forward"]
 
     def test_another_failure_is_not_taken_for_it(self, rm: RewardModel, monkeypatch: pytest.MonkeyPatch) -> None:
         scorer = Scorer(rm)

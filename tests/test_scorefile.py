@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from jobs import Json, group_rows, names, pair_rows, read_lines, words, write_lines
-from plaudit.errors import DataError, InputError
+from plaudit.errors import ConfigError, DataError, InputError, InternalError
 from plaudit.formats import Columns, RowWriter
 from plaudit.intake import Intake, ReadSettings
 from plaudit.parts import Ranks
@@ -301,6 +301,103 @@ def test_a_second_process_on_the_same_output_is_refused(net: RewardModel, tmp_pa
                 second.open(net, settings)
         first.score()
         assert first.merge().rows == 16
+
+
+def test_ranks_share_a_job_and_one_that_comes_late_has_nothing_to_do(
+    net: RewardModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, out = write_lines(tmp_path / "in.jsonl", group_rows(40)), tmp_path / "out.jsonl"
+    score_file(net, data, tmp_path / "whole.jsonl", budget=300)
+    found = iter((300, 2000, 100))  # what each process finds free memory for
+    monkeypatch.setattr("plaudit.score.find_budget", lambda *_: next(found))
+    settings, jobs = ScoreSettings(window=8), []
+    for rank in (1, 0):
+        job = ScoreJob([str(data)], str(out), ranks=Ranks(rank=rank, world=2))
+        job.open(net, settings)
+        jobs.append(job)
+        job.score()
+    assert [(job.count_mine(), job.count_done()) for job in jobs] == [(16, 16), (24, 24)]
+    jobs[1].merge()
+    assert out.read_bytes() == (tmp_path / "whole.jsonl").read_bytes(), "the budget is the first one's"
+    with ScoreJob([str(data)], str(out), ranks=Ranks(rank=1, world=2)) as late:
+        late.open(net, settings)
+        late.score()
+        assert late.scorer.tally.groups == 0 and late.count_done() == 0
+    assert names(tmp_path) == {"in.jsonl", "out.jsonl", "whole.jsonl"}
+
+
+@pytest.mark.parametrize(("source", "out"), [("-", "out.jsonl"), ("in.jsonl", "-")])
+def test_ranks_cannot_share_a_pipe(tmp_path: Path, source: str, out: str) -> None:
+    with pytest.raises(ConfigError, match="several ranks share one disk, and stdin or stdout came; name files"):
+        ScoreJob([source], out, ranks=Ranks(rank=0, world=2))
+
+
+def test_a_job_is_opened_before_it_is_used(tmp_path: Path) -> None:
+    with ScoreJob([str(write_lines(tmp_path / "in.jsonl", group_rows(1)))], str(tmp_path / "out.jsonl")) as job:
+        for use in (job.score, job.merge, lambda: job.scorer):
+            with pytest.raises(InternalError, match="a scoring job was used before it was opened"):
+                use()
+    assert names(tmp_path) == {"in.jsonl"}
+
+
+def test_rows_that_nobody_has_counted_are_scored_all_the_same(
+    net: RewardModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("plaudit.intake.COUNTED", 1)
+    data = tmp_path / "in.json"
+    data.write_text(json.dumps(group_rows(20)), encoding="utf-8")
+    with ScoreJob([str(data)], str(tmp_path / "out.jsonl")) as job:
+        job.open(net, ScoreSettings(window=8, budget=512))
+        assert (job.num_rows, job.count_mine(), job.count_done()) == (None, None, 0)
+        job.score()
+        assert job.merge().rows == 20
+
+
+@pytest.mark.parametrize("change", ["fewer rows", "other rows"])
+def test_data_that_changes_meanwhile_is_no_result(net: RewardModel, tmp_path: Path, change: str) -> None:
+    data, out = write_lines(tmp_path / "in.jsonl", group_rows(20)), tmp_path / "out.jsonl"
+    with ScoreJob([str(data)], str(out)) as job:
+        job.open(net, ScoreSettings(window=8, budget=512))
+        job.score()
+        write_lines(data, group_rows(18 if change == "fewer rows" else 20, seed=9))
+        with pytest.raises(DataError, match="the data changed while it was scored; run the same command again"):
+            job.merge()
+    assert not out.exists()
+    assert score_file(net, data, out)[0].rows == (18 if change == "fewer rows" else 20)
+    assert names(tmp_path) == {"in.jsonl", "out.jsonl"}
+
+
+def test_a_part_that_goes_missing_is_our_fault(net: RewardModel, tmp_path: Path) -> None:
+    data = write_lines(tmp_path / "in.jsonl", group_rows(20))
+    with ScoreJob([str(data)], str(tmp_path / "out.jsonl")) as job:
+        job.open(net, ScoreSettings(window=8, budget=512))
+        job.score()
+        job.parts.path(1).unlink()
+        with pytest.raises(InternalError, match=r"part 1 of .* is not there after scoring"):
+            job.merge()
+
+
+@pytest.mark.parametrize("is_file", [True, False])
+def test_an_output_that_cannot_be_written_loses_no_score(
+    net: RewardModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_file: bool
+) -> None:
+    data = write_lines(tmp_path / "in.jsonl", group_rows(20))
+    out = tmp_path / "out.jsonl" if is_file else Path("/dev/null")
+
+    def fail(self: RowWriter, raw: Json) -> None:
+        raise InputError(f"{self.path}: it cannot be written (Input/output error)")
+
+    monkeypatch.setattr(RowWriter, "write", fail)
+    with pytest.raises(InputError, match="Input/output error") as caught:
+        score_file(net, data, out)
+    assert ("the scores are kept in" in str(caught.value)) is is_file
+    assert len(names(tmp_path)) == 1 + is_file
+    if is_file:
+        monkeypatch.undo()
+        with ScoreJob([str(data)], str(out)) as job:
+            job.open(net, ScoreSettings(window=8, budget=512))
+            assert job.count_done() == 20
+            assert job.merge().rows == 20
 
 
 def test_running_out_of_memory_once_does_not_change_later_windows(

@@ -148,8 +148,6 @@ def _shared_leads(items: list[_Item]) -> tuple[int, dict[bytes, int]]:
 
 def _lead(sequences: list[Ints]) -> int:
     """The longest opening that all sequences share and none is used up by, or 0 if too short to be shared."""
-    if not sequences:
-        return 0
     order = sort_sequences(sequences)
     shared = common_prefix(sequences[order[0]], sequences[order[-1]])
     return shared if shared >= MIN_SHARED else 0

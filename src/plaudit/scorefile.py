@@ -138,6 +138,7 @@ class ScoreJob:
         self.out, self.ranks, self.say = out, ranks or Ranks.from_environment(), say
         self.notes: list[str] = []
         self.num_rows: int | None = None
+        self._data: list[str] = []
         self._parts: Parts | None = None
         self._scorer: Scorer | None = None
         if self.ranks.world > 1 and (STDIN in sources or is_passing(out)):
@@ -172,7 +173,7 @@ class ScoreJob:
         """Make the plan, and find the parts of it that are there."""
         from plaudit.score import Scorer
 
-        self._scorer = Scorer(net, settings)
+        self._scorer, self._data = Scorer(net, settings), self.intake.digests()
         self._parts = Parts(self.out, self._plan(net, settings), self.ranks)
         self.notes += self._parts.notes
         if self._parts.is_finished:
@@ -249,6 +250,8 @@ class ScoreJob:
                 raise DataError(
                     f"all {reader.num_bad:,} rows were bad, at least one good one was needed; check --format"
                 )
+            if self.intake.digests() != self._data:
+                raise self._changed()
         # After the block: closing the reader says how many rows it set aside.
         notes = [self.intake.name_stdin(note) for note in reader.notes]
         self.notes += [*notes, *self.scorer.notes, *summary.sentences()]
@@ -269,6 +272,9 @@ class ScoreJob:
                 f"{error}; the scores are kept in {self.parts.folder}: run the same command again to go on from them"
             ) from None
 
+    def _changed(self) -> DataError:
+        return DataError(f"{self.out}: the data changed while it was scored; run the same command again")
+
     def _join_window(
         self, summary: Summary, writer: RowWriter, reader: Reader, number: int, records: list[Record]
     ) -> None:
@@ -276,10 +282,7 @@ class ScoreJob:
             raise InternalError(f"part {number} of {self.out} is not there after scoring")
         header, *found = self.parts.read(number)
         if len(found) != len(records):
-            raise InputError(
-                f"{self.out}: the data changed while it was scored ({len(found)} rows of a window then, "
-                f"{len(records)} now); run the same command again"
-            )
+            raise self._changed()
         summary.unique_tokens += header["unique_tokens"]
         summary.total_tokens += header["total_tokens"]
         summary.rendered.update(header["rendered"])
@@ -317,7 +320,7 @@ class ScoreJob:
             "precision": str(net.dtype),
             "device": net.device.type,
             "backend": net.backend,
-            "data": self.intake.digests(),
+            "data": self._data,
             "reading": [self.intake.settings.format, repr(self.intake.settings.columns), bad_rows != "error"],
             "render": {name: str(value) for name, value in asdict(settings.render).items()},
             "asked": [settings.budget, settings.invariant, settings.share],

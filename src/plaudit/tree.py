@@ -59,11 +59,10 @@ class Tree:
         parents, offsets, starts = self.parents_S, self.offsets_S, self.starts_S
         depth, above = int(offsets[segment]), int(parents[segment])
         while depth > 0:
+            # A parent begins above its child, so each step up is a run.
             offset, start = int(offsets[above]), int(starts[above])
-            if offset < depth:
-                runs.append((start, start + depth - offset))
-                depth = offset
-            above = int(parents[above])
+            runs.append((start, start + depth - offset))
+            depth, above = offset, int(parents[above])
         return runs[::-1]
 
     def sequence(self, k: int) -> Ints:
