@@ -52,6 +52,8 @@ def save_parts(
         draft.rename(target)
     except BaseException:
         shutil.rmtree(draft, ignore_errors=True)
+        if old.exists() and not target.exists():
+            old.rename(target)
         raise
     shutil.rmtree(old, ignore_errors=True)
     return target
