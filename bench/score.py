@@ -146,7 +146,10 @@ def serve_loop(pipe: Any, folder: Path, device: str) -> None:
 
     model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.bfloat16).to(device).eval()
     while True:
-        batch = pipe.recv()
+        try:
+            batch = pipe.recv()
+        except EOFError:
+            return  # the benchmark has ended
         start = time.perf_counter()
         score_padded(model, batch, device)
         synchronize(device)
