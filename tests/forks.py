@@ -71,12 +71,16 @@ class Child:
 class Parent:
     """The process that children are forked from, by way of the command `wrap` if there is one; close it."""
 
-    def __init__(self, folder: Path, *, wrap: Sequence[str] = ()) -> None:
+    def __init__(self, folder: Path, *, wrap: Sequence[str] = (), imports: str = "sys") -> None:
         self.folder, self.count = folder, 0
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
         pipe: Any = subprocess.PIPE
         self.process = subprocess.Popen(
-            [*wrap, sys.executable, "-c", PARENT], stdin=pipe, stdout=pipe, env=environment, text=True
+            [*wrap, sys.executable, "-c", f"import {imports}\n{PARENT}"],
+            stdin=pipe,
+            stdout=pipe,
+            env=environment,
+            text=True,
         )
         assert self.process.stdout is not None and self.process.stdout.readline() == "ready\n"
 

@@ -43,6 +43,7 @@ The river, in reading order. A module imports only from modules above it; `tests
     masters      narrow weights, and what an optimizer moves in fp32
     meters       exact means of a run, over examples and ranks
     commits      folders that are whole or not there
+    engines      processes joined, and weights that FSDP and ZeRO keep in parts
     committing   a transformers Trainer whose checkpoints are commits
     trainer      the Trainer on packs: one step, its gradient, its numbers
     plan         what a run leaves to be found out: mode, rate, memory, pace

@@ -15,15 +15,13 @@ from typing import Any
 from transformers import TrainingArguments
 
 from plaudit.config import TrainConfig
+from plaudit.engines import find_asked
 from plaudit.errors import ConfigError
 
 
 def engine_of(config: TrainConfig) -> str | None:
     """`fsdp` or `deepspeed`, if the launcher or the configuration asks for one."""
-    for name, variable in (("deepspeed", "ACCELERATE_USE_DEEPSPEED"), ("fsdp", "ACCELERATE_USE_FSDP")):
-        if config.hf.get(name) or os.environ.get(variable, "").lower() in ("1", "true", "yes"):
-            return name
-    return None
+    return find_asked(config.hf)
 
 
 def build_arguments(
@@ -72,6 +70,9 @@ def build_arguments(
             "metric_for_best_model": f"{lead}_{best}_{name}" if best else f"{lead}_{name}",
             "greater_is_better": name != "loss",
         }
+    if engine_of(config) is None:
+        # What accelerate's own configuration says would round scores: our weights are as narrow as they are to be.
+        os.environ["ACCELERATE_MIXED_PRECISION"] = "no"
     return _make(told | dict(config.hf))
 
 

@@ -15,10 +15,7 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-import torch
-from torch import Tensor, nn
-
-from plaudit.errors import ModelError
+from torch import Tensor
 
 MANIFEST = "manifest.json"
 WEIGHTS = "trained.safetensors"
@@ -102,17 +99,3 @@ def load_weights(file: Path) -> dict[str, Tensor]:
 
     found: dict[str, Tensor] = load_file(file)
     return found
-
-
-def put_weights(model: nn.Module, saved: Mapping[str, Tensor], folder: Path) -> None:
-    """Put saved tensors back; every trained weight has to be there, and nothing else."""
-    own = {name: p for name, p in model.named_parameters() if p.requires_grad}
-    if saved.keys() != own.keys():
-        odd = sorted(saved.keys() ^ own.keys())
-        raise ModelError(
-            f"{folder}: it holds other weights than this run trains ({odd[0]}, {len(odd)} in all); "
-            "resume with the configuration that it was written with"
-        )
-    with torch.no_grad():
-        for name, x in saved.items():
-            own[name].copy_(x)

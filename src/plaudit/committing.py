@@ -11,13 +11,15 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import torch
 import torch.distributed as dist
 from torch import Tensor
 from transformers import Trainer
-from transformers.trainer import TRAINER_STATE_NAME
+from transformers.trainer import SCHEDULER_NAME, TRAINER_STATE_NAME
 from transformers.trainer_utils import rotate_checkpoints
 
-from plaudit.commits import WEIGHTS, commit_folder, load_weights, put_weights, save_weights
+from plaudit.commits import WEIGHTS, commit_folder, load_weights, save_weights
+from plaudit.engines import check_sharded, find_asked, gather_trained, put_trained
 
 DRAFTS = ".writing"
 EXTRA = "extra.safetensors"
@@ -37,6 +39,18 @@ class CommittingTrainer(Trainer):
     def is_sharded(self) -> bool:
         """Whether an engine keeps weights, gradients or masters in parts."""
         return bool(self.is_deepspeed_enabled or self.is_fsdp_enabled)
+
+    def _prepare_for_training(self, *args: Any, **kwargs: Any) -> Any:
+        found = super()._prepare_for_training(*args, **kwargs)
+        check_sharded(self._asked(), self.model_wrapped, self.world)
+        return found
+
+    def _asked(self) -> str | None:
+        return find_asked({"deepspeed": self.args.deepspeed, "fsdp": self.args.fsdp})
+
+    def whole_weights(self) -> dict[str, Tensor]:
+        """What is trained, put together on the first rank; every rank has to ask."""
+        return gather_trained(self.model)
 
     def extra_state(self) -> dict[str, Tensor]:
         """What is learned beside the model, for checkpoints."""
@@ -83,35 +97,47 @@ class CommittingTrainer(Trainer):
         if self.world > 1:
             dist.barrier()
 
-    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """The weights that are trained, and nothing else: the rest is where the run's model came from."""
+        weights = gather_trained(self.model)
         if not self.args.should_save:
             return
-        names = {_plain(name) for name, p in self.model.named_parameters() if p.requires_grad}
-        state = state_dict if state_dict is not None else self.model.state_dict()
         folder = Path(output_dir or self.args.output_dir)
-        save_weights({name: x for name, x in state.items() if name in names}, folder / WEIGHTS)
+        save_weights(weights, folder / WEIGHTS)
         if extra := self.extra_state():
             save_weights(extra, folder / EXTRA)
 
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        if self.is_sharded:
-            super()._load_from_checkpoint(resume_from_checkpoint, model)
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        if not self.is_fsdp_enabled:
+            super()._save_optimizer_and_scheduler(output_dir)
             return
-        self._load(Path(resume_from_checkpoint))
+        # The Trainer would write the model once more beside its optimizer.
+        from accelerate.utils import save_fsdp_optimizer
 
-    def _load(self, folder: Path) -> None:
-        put_weights(self.model, load_weights(folder / WEIGHTS), folder)
+        save_fsdp_optimizer(
+            self.accelerator.state.fsdp_plugin, self.accelerator, self.optimizer, self.model, output_dir
+        )
+        if self.args.should_save:
+            torch.save(self.lr_scheduler.state_dict(), Path(output_dir) / SCHEDULER_NAME)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        super()._load_optimizer_and_scheduler(checkpoint)
+        if checkpoint is not None:
+            self._load_extra(Path(checkpoint))
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        folder = Path(resume_from_checkpoint)
+        put_trained(self.model, load_weights(folder / WEIGHTS), folder)
+
+    def _load_extra(self, folder: Path) -> None:
         if (folder / EXTRA).is_file():
             self.load_extra_state(load_weights(folder / EXTRA))
 
     def _load_best_model(self) -> None:
-        if self.is_sharded:
+        if self.state.best_model_checkpoint is None:
+            return
+        if self.is_deepspeed_enabled and self.model_wrapped is not self.model:
             super()._load_best_model()
-        elif self.state.best_model_checkpoint is not None:
-            self._load(Path(self.state.best_model_checkpoint))
-
-
-def _plain(name: str) -> str:
-    """A parameter's name without what engines put in front of it."""
-    return name.replace("_fsdp_wrapped_module.", "").removeprefix("module.").removeprefix("_orig_mod.")
+        else:
+            self._load_from_checkpoint(self.state.best_model_checkpoint)
+        self._load_extra(Path(self.state.best_model_checkpoint))

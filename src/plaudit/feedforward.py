@@ -84,7 +84,9 @@ def _is_gated(module: nn.Module) -> bool:
 def _can_fuse(block: Any, x: Tensor) -> bool:
     """Whether the matrix library takes this block as it stands now: a projection inside a LoRA layer is not plain."""
     plain = all(
-        type(layer) is nn.Linear and layer.weight.dtype is x.dtype for layer in (block.gate_proj, block.up_proj)
+        # ZeRO-3 leaves a weight of no dimension in the place of one that is elsewhere until its layer is called.
+        type(layer) is nn.Linear and layer.weight.dtype is x.dtype and layer.weight.ndim == 2
+        for layer in (block.gate_proj, block.up_proj)
     )
     return plain and x.device.type == "cpu" and x.dtype is torch.bfloat16 and _has_fused_products()
 

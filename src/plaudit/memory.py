@@ -51,7 +51,7 @@ def has_fast_bfloat16() -> bool:
 
 
 def free_memory(device: torch.device) -> int:
-    """Bytes that are free on the device; on a CPU what is available within the container's limit."""
+    """Bytes that are free on the device; on a CPU this process's share of what the container's limit leaves."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
     available = 1 << 40
@@ -65,7 +65,8 @@ def free_memory(device: torch.device) -> int:
             available = min(available, int(limit.read()) - int(used.read()))
     except (OSError, StopIteration, ValueError):
         pass  # not Linux, or no limit: the largest budget is small next to any machine that runs a model at all
-    return available
+    # The processes that torchrun starts on one machine share its memory.
+    return available // max(1, int(os.environ.get("LOCAL_WORLD_SIZE") or 1))
 
 
 def find_budget(config: Any, dtype: torch.dtype, device: torch.device) -> int:

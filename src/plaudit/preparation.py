@@ -18,6 +18,7 @@ from plaudit.arguments import engine_of
 from plaudit.batches import Example, ExampleCounts, build_examples
 from plaudit.config import DataPart, Settled, TrainConfig
 from plaudit.corpus import Corpus, CorpusSettings, Part, read_corpus
+from plaudit.engines import from_first
 from plaudit.errors import ConfigError, InputError
 from plaudit.formats import Columns
 from plaudit.lora import LoraSettings, attach_lora
@@ -68,13 +69,14 @@ def prepare(settled: Settled, *, ranks: Ranks | None = None, say: Say = say_on_s
     loss, notes = fit_loss(corpus.train, LossSettings.from_config(config.loss))
     for note in notes:
         say(note)
-    net = load_net(config)
+    net = load_net(config, engine=engine_of(config))
     settled = choose_rate(choose_mode(settled, _size_of(net)), _size_of(net))
     config = settled.config
-    notes = _set_trained(net, config, loss)
+    notes = set_trained(net, config, loss)
     for note in (*net.notes, *notes):
         say(note)
-    settled = choose_memory(settled, measure_memory(net), net.device)
+    # Every rank as the first one: a rank that computes activations twice would wait for weights that no other sends.
+    settled = from_first(choose_memory(settled, measure_memory(net), net.device))
     session = _render(settled, ranks, say, (corpus, net, loss))
     session.settled = choose_pace(settled, count_steps(settled, len(session.train)))
     return session
@@ -128,10 +130,10 @@ def _part(part: DataPart) -> Part:
     )  # fmt: skip
 
 
-def load_net(config: TrainConfig) -> RewardNet:
+def load_net(config: TrainConfig, *, engine: str | None) -> RewardNet:
     """The model, with a new head if it has none; engines that keep masters themselves are given float32."""
     torch.manual_seed(config.seed)
-    dtype = "float32" if engine_of(config) is not None else config.precision
+    dtype = "float32" if engine is not None else config.precision
     net = RewardNet.load(
         config.model, dtype=dtype, device=config.device, new_head=True, trust_remote_code=config.trust_remote_code
     )
@@ -189,7 +191,7 @@ def _size_of(net: RewardNet) -> int:
     return sum(p.numel() for p in net.backbone.parameters())
 
 
-def _set_trained(net: RewardNet, config: TrainConfig, loss: LossSettings) -> list[str]:
+def set_trained(net: RewardNet, config: TrainConfig, loss: LossSettings) -> list[str]:
     """Which weights are trained; a score an attribute where several are learned."""
     notes: list[str] = []
     if loss.num_scores > 1:

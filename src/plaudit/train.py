@@ -13,13 +13,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from plaudit.alarms import Alarms, RunLog, draw_curves
 from plaudit.arguments import build_arguments
 from plaudit.batches import StepSet, StepSettings
 from plaudit.commits import find_last
 from plaudit.config import Settled
+from plaudit.engines import from_first, joined, of_all, put_trained
+from plaudit.errors import InputError
 from plaudit.export import choose_merged_dtype, publish
 from plaudit.features import HeadSettings, fit_head
 from plaudit.lora import merging
@@ -27,7 +29,7 @@ from plaudit.losses import LOSSES, LossName, Reads, combine_scores
 from plaudit.model import RewardNet
 from plaudit.parts import Ranks, Say, say_on_stderr
 from plaudit.plan import count_flops
-from plaudit.preparation import Session, prepare
+from plaudit.preparation import Session, load_net, prepare, set_trained
 from plaudit.runs import RunFolder, open_run
 from plaudit.specimen import draw_sample
 from plaudit.trainer import RewardTrainer, TrainerSettings
@@ -47,11 +49,12 @@ def train(
     """Train as settled; gives the report that is also RUN/report.json. Every rank calls it, the first one writes."""
     ranks = Ranks.from_environment()
     say = say if ranks.rank == 0 else _silent
-    if ranks.rank == 0:
+    with joined(ranks, settled.config.device):
+        if ranks.rank > 0:
+            return _train_in(None, settled, ranks, say, None)
         with open_run(settled, resume=resume) as run:
             run.write_session(command=command)
             return _train_in(run, settled, ranks, say, show)
-    return _train_in(None, settled, ranks, say, None)
 
 
 def _silent(sentence: str) -> None:
@@ -59,7 +62,9 @@ def _silent(sentence: str) -> None:
 
 
 def _train_in(run: RunFolder | None, settled: Settled, ranks: Ranks, say: Say, show: Show | None) -> dict[str, Any]:
-    if run is not None and run.is_finished:
+    if from_first(run is not None and run.is_finished):
+        if run is None:
+            return {}
         say(f"{run.path}: this run is finished; its report is shown again")
         return run.read_report()
     session = prepare(settled, ranks=ranks, say=say)
@@ -82,7 +87,7 @@ def fit_packs(session: Session, run: RunFolder | None, show: Show | None) -> dic
     out = Path(config.out).expanduser() / "checkpoints"
     args = build_arguments(
         config, out, has_evals=bool(session.evals), device=net.device.type,
-        is_narrow=config.precision != "float32" and net.device.type != "cpu",
+        is_narrow=config.precision == "bfloat16" or (config.precision == "auto" and net.device.type != "cpu"),
     )  # fmt: skip
     if config.train.gradient_checkpointing == "on":
         net.save_memory()
@@ -106,11 +111,28 @@ def fit_packs(session: Session, run: RunFolder | None, show: Show | None) -> dic
 
         callbacks.append(EarlyStoppingCallback(early_stopping_patience=config.train.patience))
     trainer = RewardTrainer(net, args, steps, settings=settings, evals=session.evals, callbacks=callbacks)
-    last = _find_checkpoint(out, session.say)
+    last = _find_checkpoint(out, session)
     if run is not None:
         run.metrics.cut_after(int(last.name.rpartition("-")[2]) if last else -1)
     trainer.train(resume_from_checkpoint=str(last) if last else None)
-    return _sum_up(trainer, session, alarms)
+    found = _sum_up(trainer, session, alarms)
+    if trainer.is_sharded:
+        weights = trainer.whole_weights()
+        if run is not None:
+            session.net = _rebuild(session, weights)
+    return found
+
+
+def _rebuild(session: Session, weights: Mapping[str, Tensor]) -> RewardNet:
+    """The model once more, as no engine has touched it, with what was learned: whole, on the first rank."""
+    from transformers.integrations.deepspeed import unset_hf_deepspeed_config
+
+    unset_hf_deepspeed_config()  # else ZeRO-3 would cut what is loaded, and wait for the other ranks to do the same
+    config = session.config
+    net = load_net(config, engine=None)
+    set_trained(net, config, session.loss)
+    put_trained(net.hf, weights, Path(config.out))
+    return net
 
 
 def _make_alarms(session: Session) -> Alarms:
@@ -121,12 +143,21 @@ def _make_alarms(session: Session) -> Alarms:
     )
 
 
-def _find_checkpoint(out: Path, say: Say) -> Path | None:
-    last, faults = find_last(out) if out.is_dir() else (None, [])
+def _find_checkpoint(out: Path, session: Session) -> Path | None:
+    """The newest whole one, found by the first rank; all of them go on from it, or none."""
+    last, faults = find_last(out) if out.is_dir() and session.ranks.rank == 0 else (None, [])
     for fault in faults:
-        say(fault)
-    if last is not None:
-        say(f"going on from {last}")
+        session.say(fault)
+    last = from_first(last)
+    if last is None:
+        return None
+    blind = [rank for rank, sees in enumerate(of_all(last.is_dir())) if not sees]
+    if blind:
+        raise InputError(
+            f"{last} is not there for rank {', '.join(map(str, blind))} of {session.ranks.world}; the run's folder has "
+            "to be on a file system that all nodes share"
+        )
+    session.say(f"going on from {last}")
     return last
 
 

@@ -27,6 +27,7 @@ from transformers import PrinterCallback, TrainerCallback, TrainingArguments
 
 from plaudit.batches import Step, StepSet, StepStream, Unit, build_step
 from plaudit.committing import CommittingTrainer
+from plaudit.engines import of_all, widen_head
 from plaudit.errors import InputError
 from plaudit.losses import LossName, LossSettings, OrdinalState, Targets, combine_scores, compute_loss
 from plaudit.masters import MasterOptimizer
@@ -85,7 +86,7 @@ class RewardTrainer(CommittingTrainer):
         self.net, self.steps, self.settings, self.evals = net, steps, settings, dict(evals or {})
         self.meter = Meter(device=net.device)
         self.skipped: list[tuple[int, tuple[str, ...]]] = []
-        self._skipped_in_a_row = 0
+        self._skipped_in_a_row, self._was_skipped = 0, False
         self._masters: MasterOptimizer | None = None
         is_ordinal = settings.loss.name is LossName.ORDINAL
         self.thresholds = OrdinalState(settings.loss, device=net.device) if is_ordinal else None
@@ -97,6 +98,8 @@ class RewardTrainer(CommittingTrainer):
             eval_dataset=self.evals or None,
             callbacks=[_Epochs(steps), *callbacks],
         )
+        if self.is_sharded:
+            widen_head(net.head)
         self.remove_callback(PrinterCallback)  # whoever trains shows what is logged
 
     # What the Trainer asks about the data.
@@ -150,6 +153,9 @@ class RewardTrainer(CommittingTrainer):
         return found
 
     def _learn(self, model: Any, step: Step) -> Tensor:
+        if not self._was_skipped:
+            self._skipped_in_a_row = 0
+        self._was_skipped = False
         num_probes, num_units = self._agree(len(step.pieces), len(step.units))
         heard = _Heard()
         scale = (1 if self._masters is not None else self.world) / step.num_items
@@ -233,7 +239,7 @@ class RewardTrainer(CommittingTrainer):
         bad = ~losses_U.isfinite()
         if self._agree(int(bad.any()))[0]:
             names = [name for n, is_bad in enumerate(bad.tolist()) if is_bad for name in heard.names[n]]
-            self._skip(tuple(names), "its loss")
+            self._skip(tuple(name for share in of_all(names) for name in share), "its loss")
             return torch.zeros_like(total)
         self._count(self.meter, step, heard)
         self._step = step
@@ -258,10 +264,9 @@ class RewardTrainer(CommittingTrainer):
         else:
             norm = super()._clip_grad_norm(model)
         if norm is not None and not math.isfinite(float(norm)):
-            self._skip(tuple(e.name for e in self._step.examples), "its gradient")
+            if not self._was_skipped:  # DeepSpeed, which moves weights itself, has skipped it by the same rule
+                self._skip(tuple(e.name for e in self._step.examples), "its gradient")
             return torch.zeros(())
-        if any(p.grad is not None for p in (self._masters.masters() if self._masters else self._parameters())):
-            self._skipped_in_a_row = 0
         return norm
 
     def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
@@ -272,8 +277,10 @@ class RewardTrainer(CommittingTrainer):
     def _skip(self, names: tuple[str, ...], what: str) -> None:
         """Forget the step's gradients: without them an optimizer moves nothing."""
         (self._masters or self.model).zero_grad()
+        if self.thresholds is not None:
+            self.thresholds.zero_grad()
         self.skipped.append((self.state.global_step, names))
-        self._skipped_in_a_row += 1
+        self._skipped_in_a_row, self._was_skipped = self._skipped_in_a_row + 1, True
         shown = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
         sentence = (
             f"step {self.state.global_step + 1} was skipped, {what} is not a number; its rows: {shown or 'elsewhere'}"
@@ -326,7 +333,7 @@ class RewardTrainer(CommittingTrainer):
     def _measure(self, examples: list[Example]) -> dict[str, float]:
         """One eval set, shared by the ranks as a step is."""
         meter, began = Meter(device=self.args.device), time.perf_counter()
-        model: Any = self.model_wrapped if self.is_in_train else self.model
+        model: Any = self.model_wrapped
         was_training = model.training
         model.eval()
         for first in range(0, len(examples), EVAL_GROUPS):

@@ -28,7 +28,7 @@ from typing import Any, TextIO
 from cyclopts import App, CycloptsError, Parameter, UnusedCliTokensError
 
 from plaudit import __version__
-from plaudit.cli.progress import json_mode
+from plaudit.cli.progress import ELSEWHERE, json_mode
 from plaudit.errors import InputError, PlauditError
 
 
@@ -131,7 +131,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with json_mode(wants_json), machine_stdout(wants_json):
             result = dispatch(tokens)
-        if wants_json:
+        if wants_json and result is not ELSEWHERE:
             write_json(stdout, {} if result is None else result)
         stdout.flush()
         return 0

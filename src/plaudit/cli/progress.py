@@ -18,6 +18,9 @@ from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as Bar
 from rich.table import Column
 
+ELSEWHERE: dict[str, Any] = {}
+"""What a command gives when another process of the same launch has its answer; nothing is written then."""
+
 _json_mode = False
 
 

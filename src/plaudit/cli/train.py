@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from plaudit.cli.progress import Progress, say
+from plaudit.cli.progress import ELSEWHERE, Progress, say
 
 Eval = Annotated[list[str] | None, Parameter(name="--eval", metavar="DATA", help="Evaluation data; may come again.")]
 Config = Annotated[Path | None, Parameter(name="--config", alias="-c", metavar="PATH", help="A file of settings.")]
@@ -62,10 +62,13 @@ def train(
         plan = describe_plan(session)
         show_plan(session.settled, plan)
         return {"plan": plan, "settings": {s.key: s.value for s in session.settled.explain()}}
+    from plaudit.parts import Ranks
     from plaudit.train import train as fit
 
+    if Ranks.from_environment().rank > 0:
+        fit(settled, resume=resume, say=say)
+        return ELSEWHERE  # the first rank shows progress, and has the report
     with Progress("training") as progress:
         report = fit(settled, resume=resume, say=say, show=follow(progress))
-    if report:  # other ranks have none
-        show_report(report)
+    show_report(report)
     return report
