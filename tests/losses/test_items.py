@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -32,11 +33,12 @@ def reason(group: Group, chosen: LossSettings, **rest: object) -> str:
     return found
 
 
-@settings(max_examples=300, deadline=None)
-@given(groups(), loss_settings(AT_LEAVES), SCORES, PRESENT)
-def test_items_and_losses_are_what_the_labels_say_one_by_one(
-    group: Group, chosen: LossSettings, scores: list[float], present: list[bool]
-) -> None:
+@pytest.mark.parametrize("name", AT_LEAVES)
+@settings(max_examples=80, deadline=None)
+@given(data=st.data())
+def test_items_and_losses_are_what_the_labels_say_one_by_one(name: LossName, data: st.DataObject) -> None:
+    group, chosen = data.draw(groups()), data.draw(loss_settings([name]))
+    scores, present = data.draw(SCORES), data.draw(PRESENT)
     present = present[: len(group.completions)]
     edges = first_thresholds(chosen).tolist()
     expected = slow_loss(group, present, scores, chosen, edges)
@@ -45,8 +47,6 @@ def test_items_and_losses_are_what_the_labels_say_one_by_one(
         assert isinstance(items, str)
         return
     assert isinstance(items, Items), items
-    import torch
-
     targets = join_items([(items, {k: k for k in range(len(scores))})])
     total = float(compute_loss(torch.tensor(scores, dtype=torch.float64), targets, chosen))
     assert total == pytest.approx(expected[0], rel=2e-6, abs=2e-6)
@@ -222,6 +222,13 @@ class TestAttributes:
         items = built(group_of(2, meta={"completions": carried}), self.CHOSEN)
         found = list(zip(items.rated_N.tolist(), items.attribute_N.tolist(), items.rating_N.tolist(), strict=True))
         assert found == [(0, 0, 4.0), (0, 1, 2.0)]
+
+    def test_a_label_by_the_name_counts_and_not_what_is_carried_beside_it(self) -> None:
+        carried = [{"clarity": 1, "truth": 2}, {"clarity": 1, "truth": 2}]
+        group = group_of(2, Ratings(ratings=(5.0, None), by="ann3/clarity"), meta={"completions": carried})
+        items = built(group, self.CHOSEN)
+        found = list(zip(items.rated_N.tolist(), items.attribute_N.tolist(), items.rating_N.tolist(), strict=True))
+        assert found == [(0, 0, 5.0), (0, 1, 2.0), (1, 1, 2.0)]
 
     def test_what_is_carried_for_another_number_of_completions_is_not_read(self) -> None:
         assert reason(group_of(2, meta={"completions": [{"clarity": 4}]}), self.CHOSEN).startswith("no ratings")

@@ -104,6 +104,16 @@ def test_loss_and_slope_are_finite_however_far_out_scores_are(name: LossName, si
 
 
 @pytest.mark.parametrize("name", EVERY)
+def test_nothing_stays_behind_on_the_cpu(name: LossName) -> None:
+    """Scores and targets are on a device; a tensor that was made elsewhere on the way would be refused by it."""
+    chosen = settled(name, center=0.01)
+    score_L, targets = scores(name).float().to("meta").requires_grad_(), targets_of(GROUPS, chosen).to("meta")
+    loss = compute_loss(score_L, targets, chosen)
+    loss.backward()
+    assert loss.device.type == "meta"
+
+
+@pytest.mark.parametrize("name", EVERY)
 def test_far_out_and_wrong_still_learns(name: LossName) -> None:
     """A loss that is flat where a comparison is badly wrong would never mend it."""
     chosen = settled(name)

@@ -19,7 +19,7 @@ from torch.nn.functional import logsigmoid
 from plaudit.config.schema import LossName
 from plaudit.errors import InternalError
 from plaudit.losses.loss import Loss, Reads
-from plaudit.losses.pairwise import take_both_sides, weigh, widen
+from plaudit.losses.pairwise import take_both_sides, widen
 from plaudit.losses.settings import LossSettings
 from plaudit.losses.targets import Items, Positions, Targets
 from plaudit.pack import Pack
@@ -60,9 +60,9 @@ def token_wise(score_L: Tensor, targets: Targets, settings: LossSettings) -> Ten
     owner_P = targets.owner_P
     gap_P = score_L[targets.better_P] - score_L[targets.worse_P]
     loss_P = take_both_sides(-logsigmoid(gap_P), -logsigmoid(-gap_P), targets.is_tie_C[owner_P], settings)
-    size_C = torch.bincount(owner_P, minlength=len(targets.weight_C))
-    loss_C = loss_P.new_zeros(len(size_C)).index_add(0, owner_P, loss_P / size_C[owner_P])
-    return weigh(loss_C, targets)
+    # Tokens share their comparison's weight; adding losses up a comparison first would add them in any order on a GPU.
+    size_C = torch.zeros_like(targets.weight_C).index_add(0, owner_P, torch.ones_like(loss_P, dtype=torch.float32))
+    return ((targets.weight_C / size_C)[owner_P] * loss_P).sum()
 
 
 def find_positions(pack: Pack, held: Sequence[tuple[Items, Mapping[int, int]]]) -> tuple[Places, Positions]:
