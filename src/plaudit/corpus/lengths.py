@@ -61,24 +61,25 @@ def count_parquet(source: Source) -> float | None:
 
 def count_lines(raw: BinaryIO, compression: str | None, size: int) -> float:
     """Line feeds of the first piece, and how many such pieces there are."""
-    data = read_piece(raw, compression)
+    data, place = read_piece(raw, compression)
     if len(data) < PIECE:
         return float(data.count(b"\n") + (not data.endswith(b"\n")))
-    return data.count(b"\n") * size / raw.tell()
+    return data.count(b"\n") * size / place
 
 
-def read_piece(raw: BinaryIO, compression: str | None) -> bytes:
-    """The first plain bytes; `raw` then stands about where they end."""
+def read_piece(raw: BinaryIO, compression: str | None) -> tuple[bytes, int]:
+    """The first plain bytes, and about where they end in the file."""
     match compression:
         case "gz":
-            return gzip.GzipFile(fileobj=raw, mode="rb").read(PIECE)
+            return gzip.GzipFile(fileobj=raw, mode="rb").read(PIECE), raw.tell()
         case "zst":
             import pyarrow as pa
 
-            # Closing the stream would close `raw`, which is asked where it stands.
-            stream, pieces = pa.CompressedInputStream(pa.PythonFile(raw, mode="r"), "zstd"), bytearray()
-            while len(pieces) < PIECE and (piece := stream.read(PIECE - len(pieces))):
-                pieces += piece
-            return bytes(pieces)
+            pieces = bytearray()
+            with pa.CompressedInputStream(pa.PythonFile(raw, mode="r"), "zstd") as stream:
+                while len(pieces) < PIECE and (piece := stream.read(PIECE - len(pieces))):
+                    pieces += piece
+                # Asked here, as closing the stream closes the file.
+                return bytes(pieces), raw.tell()
         case _:
-            return raw.read(PIECE)
+            return raw.read(PIECE), raw.tell()
