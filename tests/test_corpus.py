@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import random
+import subprocess
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterable
@@ -581,6 +584,13 @@ class TestReading:
     def test_a_limit_is_at_least_one(self) -> None:
         with pytest.raises(ConfigError, match="limit 0"):
             Part(path="a", limit=0)
+
+
+def test_reading_data_does_not_wake_torch() -> None:
+    code = "import plaudit.corpus, sys; print('torch' in sys.modules)"
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1] / "src")}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
+    assert done.stdout.strip() == "False"
 
 
 def test_sixteen_thousand_pairs_take_seconds(tmp_path: Path) -> None:
