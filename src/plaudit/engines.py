@@ -133,6 +133,13 @@ def put_trained(model: nn.Module, saved: Mapping[str, Tensor], folder: Path) -> 
             own[name].copy_(x)
 
 
+def reshard(model: nn.Module) -> None:
+    """Cut again what FSDP2 left whole after a forward without a backward, so that nobody takes a copy for a weight."""
+    for module in model.modules():
+        if hasattr(module, "reshard"):
+            module.reshard()
+
+
 def widen_head(head: nn.Linear) -> None:
     """Have a head computed in fp32 where an engine keeps its weight narrow, or casts what is multiplied."""
 

@@ -27,7 +27,7 @@ from transformers import PrinterCallback, TrainerCallback, TrainingArguments
 
 from plaudit.batches import Step, StepSet, StepStream, Unit, build_step
 from plaudit.committing import CommittingTrainer
-from plaudit.engines import of_all, widen_head
+from plaudit.engines import of_all, reshard, widen_head
 from plaudit.errors import InputError
 from plaudit.losses import LossName, LossSettings, OrdinalState, Targets, combine_scores, compute_loss
 from plaudit.masters import MasterOptimizer
@@ -349,6 +349,7 @@ class RewardTrainer(CommittingTrainer):
                     model(pack=step.filler)
             self._count(meter, step, heard)
         meter.seconds = time.perf_counter() - began
+        reshard(model)
         model.train(was_training)
         return meter.read()
 

@@ -48,7 +48,7 @@ def is_proven(run: Path) -> bool:
 @pytest.mark.parametrize("model", ["model", "language"])
 def test_fsdp_trains_what_ddp_does(sharders: Parent, plain: Path, place: Path, tmp_path: Path, model: str) -> None:
     out = tmp_path / "run"
-    fork_ranks(sharders, train_command(place, out, "precision=float32", "proof=true", *FSDP, model=model), 2)
+    fork_ranks(sharders, train_command(place, out, "precision=float32", *FSDP, model=model, fast=False), 2)
     gap, apart = farthest(out, plain / model)
     assert gap < 1e-4 and apart < 1e-5
     assert is_proven(out)
@@ -57,7 +57,7 @@ def test_fsdp_trains_what_ddp_does(sharders: Parent, plain: Path, place: Path, t
 @pytest.mark.slow
 def test_fsdp_goes_on_where_it_was(sharders: Parent, place: Path, tmp_path: Path) -> None:
     whole, half = tmp_path / "whole", tmp_path / "half"
-    argv = ["precision=float32", "train.save_every=3", "train.keep=9", *FSDP]
+    argv = ["precision=float32", "train.eval_every=3", "train.save_every=3", "train.keep=9", *FSDP]
     fork_ranks(sharders, train_command(place, whole, *argv), 2)
     stop_after(half, whole, 6)
     fork_ranks(sharders, [*train_command(place, half, *argv), "--resume"], 2)
@@ -67,7 +67,7 @@ def test_fsdp_goes_on_where_it_was(sharders: Parent, place: Path, tmp_path: Path
 @pytest.mark.slow
 def test_fsdp_computes_in_bfloat16_and_keeps_more(sharders: Parent, plain: Path, place: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
-    fork_ranks(sharders, train_command(place, out, "precision=bfloat16", "proof=true", *FSDP), 2)
+    fork_ranks(sharders, train_command(place, out, "precision=bfloat16", *FSDP, fast=False), 2)
     gap, apart = farthest(out, plain / "model")
     assert gap < 0.5 and apart < 0.02
     assert is_proven(out)
@@ -86,8 +86,8 @@ def test_sharding_that_is_not_there_is_refused(trainers: Parent, place: Path, tm
 @pytest.mark.parametrize("stage", [2, 3])
 def test_deepspeed_trains_what_ddp_does(plain: Path, place: Path, tmp_path: Path, stage: int) -> None:
     out = tmp_path / "run"
-    told = ("precision=float32", "proof=true", "train.save_every=3", "train.keep=9")
-    argv = train_command(place, out, *told, f"hf.deepspeed={CONFIGS / f'zero{stage}.json'}")
+    told = ("precision=float32", "train.eval_every=3", "train.save_every=3", "train.keep=9")
+    argv = train_command(place, out, *told, f"hf.deepspeed={CONFIGS / f'zero{stage}.json'}", fast=False)
     code, _, err = ending(torchrun(argv, env=CPU))
     assert code == 0, err[-3000:]
     gap, apart = farthest(out, plain / "model")

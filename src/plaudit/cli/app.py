@@ -231,6 +231,12 @@ def silence_libraries(is_debug: bool) -> None:
         os.environ.setdefault(name, "error")
     warnings.filterwarnings("ignore")
     logging.getLogger().setLevel(logging.ERROR)
+    # It writes on stdout, at a level that it sets itself when it is imported.
+    logging.getLogger("DeepSpeed").addFilter(_is_grave)
+
+
+def _is_grave(record: logging.LogRecord) -> bool:
+    return record.levelno >= logging.ERROR
 
 
 def write_json(stream: TextIO, value: Any) -> None:
