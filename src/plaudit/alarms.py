@@ -7,8 +7,9 @@ figures that it rests on.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from transformers import TrainerCallback
@@ -48,6 +49,15 @@ class Alarms(TrainerCallback):
             self._evals.append((state.global_step, float(found[0]), sum(recent) / len(recent)))
             self._look_at_evals()
 
+    def recall(self, rows: Iterable[dict[str, Any]]) -> None:
+        """What a run that goes on has seen before; what was said then is not said again."""
+        say, self.say = self.say, lambda sentence: None
+        for row in rows:
+            self.on_log(
+                None, SimpleNamespace(global_step=row["step"]), None, {k: v for k, v in row.items() if v is not None}
+            )
+        self.say = say
+
     def _look_at_losses(self, step: int) -> None:
         last = self._losses[-STUCK_AFTER:]
         if self.is_pairwise and len(last) == STUCK_AFTER and all(abs(x - LN2) < STUCK_WITHIN for x in last):
@@ -83,8 +93,8 @@ class RunLog(TrainerCallback):
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
         """A line of metrics."""
-        if not state.is_world_process_zero or not logs:
-            return
+        if not state.is_world_process_zero or not logs or "train_runtime" in logs:
+            return  # the Trainer's own summary counts steps where it says samples
         values = {k: v for k, v in logs.items() if isinstance(v, int | float | str) and k not in ("epoch", "step")}
         self.run.metrics.append(state.global_step, float(state.epoch or 0), values)
         if self.show is not None:
@@ -115,6 +125,7 @@ def draw_curves(rows: list[dict[str, Any]], file: Path) -> bool:
                     axis.plot(*zip(*points, strict=True), style, label=key, linewidth=1, markersize=3)
         axis.set_xlabel("step")
         axis.grid(alpha=0.3)
-        axis.legend(fontsize=7)
+        if axis.lines:
+            axis.legend(fontsize=7)
     figure.savefig(file)
     return True

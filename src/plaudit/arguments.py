@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import os
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from plaudit.config import TrainConfig
 from plaudit.engines import find_asked
 from plaudit.errors import ConfigError
 
+SCHEDULE_ARGS = "lr_scheduler_kwargs"
+
 
 def engine_of(config: TrainConfig) -> str | None:
     """`fsdp` or `deepspeed`, if the launcher or the configuration asks for one."""
@@ -25,12 +28,10 @@ def engine_of(config: TrainConfig) -> str | None:
 
 
 def build_arguments(
-    config: TrainConfig, out: Path, *, has_evals: bool, device: str, is_narrow: bool
+    config: TrainConfig, out: Path, *, evals: Sequence[str], device: str, is_narrow: bool
 ) -> TrainingArguments:
-    """TrainingArguments of a run whose settings are all settled."""
+    """TrainingArguments of a run whose settings are all settled; `evals` are the names of its evaluation sets."""
     train = config.train
-    lead = "eval"
-    best, _, name = train.best_by.rpartition("/")
     told: dict[str, Any] = {
         "output_dir": str(out),
         "per_device_train_batch_size": 1,  # an item of the loader is a rank's share of a step
@@ -46,11 +47,12 @@ def build_arguments(
         "optim": train.optimizer,
         "logging_steps": train.log_every,
         "logging_first_step": True,
-        "eval_strategy": "steps" if has_evals else "no",
+        "eval_strategy": "steps" if evals else "no",
         "eval_steps": train.eval_every,
         "save_strategy": "steps",
         "save_steps": train.save_every,
         "save_total_limit": train.keep + 1,
+        "restore_callback_states_from_checkpoint": True,  # how long early stopping has waited
         "seed": config.seed,
         "data_seed": config.seed,
         "use_cpu": device == "cpu",
@@ -64,28 +66,70 @@ def build_arguments(
         "dataloader_num_workers": 0,
         "log_level": "error",
     }
-    if has_evals:
-        told |= {
-            "load_best_model_at_end": True,
-            "metric_for_best_model": f"{lead}_{best}_{name}" if best else f"{lead}_{name}",
-            "greater_is_better": name != "loss",
-        }
-    if engine_of(config) is None:
-        # What accelerate's own configuration says would round scores: our weights are as narrow as they are to be.
-        os.environ["ACCELERATE_MIXED_PRECISION"] = "no"
-    return _make(told | dict(config.hf))
+    told |= _choice(config, evals)
+    return _make(told | {name: value for name, value in config.hf.items() if name != SCHEDULE_ARGS})
+
+
+def _choice(config: TrainConfig, evals: Sequence[str]) -> dict[str, Any]:
+    """How the best checkpoint is chosen, if anything tells which one that is."""
+    train = config.train
+    if not evals:
+        return {}
+    if train.save_every and train.eval_every and train.save_every % train.eval_every:
+        raise ConfigError(
+            f"train.save_every={train.save_every} came with train.eval_every={train.eval_every}, and a checkpoint "
+            "is chosen by its evaluation; set train.save_every to a multiple of train.eval_every"
+        )
+    return {
+        "load_best_model_at_end": True,
+        "metric_for_best_model": f"eval_{best_metric(train.best_by, evals)}",
+        "greater_is_better": not train.best_by.endswith("loss"),
+    }
+
+
+def best_metric(best_by: str, evals: Sequence[str]) -> str:
+    """What `train.best_by` is called among the metrics of these evaluation sets; one set has no name in its keys."""
+    wanted, _, name = best_by.rpartition("/")
+    if wanted and wanted not in evals:
+        raise ConfigError(
+            f"train.best_by={best_by} came, and no evaluation set is called {wanted!r}; there is {', '.join(evals)}"
+        )
+    return name if len(evals) == 1 else f"{wanted or evals[0]}_{name}"
+
+
+def explain_missing(best_by: str, found: Iterable[str]) -> str:
+    """Why nothing can be chosen by a metric that the evaluation data do not give."""
+    return (
+        f"train.best_by={best_by} came, which the evaluation data do not give (they give {', '.join(found)}); "
+        "choose by another, such as loss"
+    )
 
 
 def _schedule(config: TrainConfig) -> dict[str, Any]:
-    """Cosine and linear end at `min_rate_share` of the peak."""
+    """The schedule by transformers' name; where it ends is said by `min_rate_share`, the rest of it under `hf`."""
     train = config.train
-    name: str = train.schedule
-    more: dict[str, float] = {}
-    if name == "cosine" and train.min_rate_share:
-        name, more = "cosine_with_min_lr", {"min_lr_rate": train.min_rate_share}
-    if name == "linear" and train.min_rate_share and train.learning_rate:
-        name, more = "polynomial", {"lr_end": train.learning_rate * train.min_rate_share, "power": 1.0}
-    return {"lr_scheduler_type": name, "warmup_steps": train.warmup, **({"lr_scheduler_kwargs": more} if more else {})}
+    name, share = str(train.schedule), train.min_rate_share
+    more: dict[str, Any] = {}
+    if name.startswith("cosine") and name != "cosine_with_restarts" and (share or name != "cosine"):
+        name, more = ("cosine_with_min_lr" if name == "cosine" else name), {"min_lr_rate": share}
+    if name == "linear" and share and train.learning_rate:
+        name, more = "polynomial", {"lr_end": train.learning_rate * share, "power": 1.0}
+        if share == 1:  # a line that ends where it begins is none to transformers
+            name, more = "constant", {}
+    if name == "constant" and train.warmup:
+        name = "constant_with_warmup"
+    told = config.hf.get(SCHEDULE_ARGS) or {}
+    if not isinstance(told, Mapping):
+        raise ConfigError(
+            f"hf.{SCHEDULE_ARGS}: {told!r} came, names with values were needed, such as {{num_cycles: 1}}"
+        )
+    for key in ("min_lr", "min_lr_rate", "lr_end"):
+        if key in told and more:
+            raise ConfigError(
+                f"hf.{SCHEDULE_ARGS}.{key} came, which train.min_rate_share decides here; set that instead"
+            )
+    more |= dict(told)
+    return {"lr_scheduler_type": name, "warmup_steps": train.warmup, **({SCHEDULE_ARGS: more} if more else {})}
 
 
 def _make(told: dict[str, Any]) -> TrainingArguments:
@@ -95,7 +139,30 @@ def _make(told: dict[str, Any]) -> TrainingArguments:
             near = difflib.get_close_matches(name, known, n=1)
             hint = f"did you mean hf.{near[0]}?" if near else "see its documentation for the names"
             raise ConfigError(f"hf.{name} came, which TrainingArguments does not know; {hint}")
+    told["report_to"] = _find_trackers(told["report_to"])
     try:
         return TrainingArguments(**told)
     except (ValueError, TypeError, ImportError) as error:
         raise ConfigError(f"TrainingArguments refuses these settings: {str(error).splitlines()[0][:300]}") from error
+
+
+def _find_trackers(told: Any) -> list[str]:
+    """The trackers that were asked for; one that is not installed is refused now, and not before the first step."""
+    from transformers.integrations import get_available_reporting_integrations
+    from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
+
+    names = [told] if isinstance(told, str) else list(told)
+    there: list[str] = get_available_reporting_integrations()
+    if names == ["all"]:
+        return there
+    names = [name for name in names if name != "none"]
+    for name in names:
+        if name not in INTEGRATION_TO_CALLBACK:
+            near = difflib.get_close_matches(name, INTEGRATION_TO_CALLBACK, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"there is {', '.join(INTEGRATION_TO_CALLBACK)}"
+            raise ConfigError(f"hf.report_to={name} came, which transformers does not know; {hint}")
+        if name not in there:
+            raise ConfigError(
+                f"hf.report_to={name} came, and {name} is not installed; pip install {name}, or leave it out"
+            )
+    return names

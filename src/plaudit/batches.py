@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import count, islice
 
 import numpy as np
 import torch
@@ -240,14 +240,24 @@ class StepSet(Dataset[Step]):
 
 
 class StepStream(IterableDataset[Step]):
-    """Steps of a stream of examples, as they come; `open_stream` starts it from its beginning."""
+    """Steps of a stream of examples, as they come, pass after pass; `open_stream` starts the pass of that number.
+
+    The passes are one stream to whoever draws from it: a run that goes on skips the steps that it has had, and is at
+    the same row of the same pass.
+    """
 
     def __init__(self, open_stream: Callable[[int], Iterable[Example]], settings: StepSettings) -> None:
         self.open_stream, self.settings, self.epoch = open_stream, settings, 0
 
     def __iter__(self) -> Iterator[Step]:
-        source = iter(self.open_stream(self.epoch))
-        number = 0
-        while chosen := list(islice(source, self.settings.groups)):
-            yield build_step(chosen, self.settings, number)
-            number += 1
+        source = self._draw()
+        for number in count():
+            yield build_step(list(islice(source, self.settings.groups)), self.settings, number)
+
+    def _draw(self) -> Iterator[Example]:
+        for epoch in count():
+            example = None
+            for example in self.open_stream(epoch):
+                yield example
+            if example is None:
+                raise DataError("no group of the stream is left to learn from; look at what was left out, and why")

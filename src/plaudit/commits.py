@@ -7,6 +7,7 @@ that verifies is the last one that was committed.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -19,6 +20,10 @@ from torch import Tensor
 
 MANIFEST = "manifest.json"
 WEIGHTS = "trained.safetensors"
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+WRITERS = ("RuntimeError", "SafetensorError")
+FULL_WORDS = ("PytorchStreamWriter", "unexpected pos", *(f"os error {number}" for number in FULL))
+"""What torch and safetensors say of a disk that is full; torch says it of every file that it cannot write."""
 NUMBERED = re.compile(r"checkpoint-(\d+)")
 
 
@@ -83,6 +88,17 @@ def find_last(folder: Path) -> tuple[Path | None, list[str]]:
             return path, said
         said.append(f"{path} is not used: {fault}")
     return None, said
+
+
+def is_disk_full(error: BaseException | None) -> bool:
+    """Whether a file could not be written for want of room: every library has its own words for it."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in FULL:
+            return True
+        if type(error).__name__ in WRITERS and any(word in str(error) for word in FULL_WORDS):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def save_weights(weights: Mapping[str, Tensor], file: Path) -> None:

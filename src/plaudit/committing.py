@@ -13,13 +13,15 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from safetensors import SafetensorError
 from torch import Tensor
 from transformers import Trainer
 from transformers.trainer import SCHEDULER_NAME, TRAINER_STATE_NAME
 from transformers.trainer_utils import rotate_checkpoints
 
-from plaudit.commits import WEIGHTS, commit_folder, load_weights, save_weights
-from plaudit.engines import check_sharded, find_asked, gather_trained, put_trained
+from plaudit.commits import WEIGHTS, commit_folder, find_fault, is_disk_full, load_weights, save_weights
+from plaudit.engines import check_sharded, find_asked, from_first, gather_trained, put_trained
+from plaudit.errors import InputError
 
 DRAFTS = ".writing"
 EXTRA = "extra.safetensors"
@@ -52,6 +54,9 @@ class CommittingTrainer(Trainer):
         """What is trained, put together on the first rank; every rank has to ask."""
         return gather_trained(self.model)
 
+    def tell(self, sentence: str) -> None:
+        """Say something to whoever trains."""
+
     def extra_state(self) -> dict[str, Tensor]:
         """What is learned beside the model, for checkpoints."""
         return {}
@@ -77,14 +82,20 @@ class CommittingTrainer(Trainer):
         self._meet()
         try:
             super()._save_checkpoint(model, trial)
+        except (OSError, RuntimeError, SafetensorError) as error:
+            raise self._explain(error, out) from error
         finally:
             self._drafts = None
         self._meet()
-        if self.state.best_global_step == self.state.global_step:
-            self.state.best_model_checkpoint = str(out / name)
+        best = out / f"checkpoint-{self.state.best_global_step}"
+        if best.name == name or best.is_dir():  # by its number: a run's folder may have been moved meanwhile
+            self.state.best_model_checkpoint = str(best)
         if self.args.should_save:
-            self.state.save_to_json(str(out / DRAFTS / name / TRAINER_STATE_NAME))
-            commit_folder(out / DRAFTS / name, out / name)
+            try:
+                self.state.save_to_json(str(out / DRAFTS / name / TRAINER_STATE_NAME))
+                commit_folder(out / DRAFTS / name, out / name)
+            except OSError as error:
+                raise self._explain(error, out) from error
             rotate_checkpoints(
                 output_dir=str(out),
                 save_total_limit=self.args.save_total_limit,
@@ -92,6 +103,37 @@ class CommittingTrainer(Trainer):
                 use_mtime=True,
             )
         self._meet()
+
+    def _explain(self, error: Exception, out: Path) -> Exception:
+        """A disk that is full is the user's to mend; the room that the draft took is given back."""
+        if not is_disk_full(error):
+            return error
+        shutil.rmtree(out / DRAFTS, ignore_errors=True)
+        last = self.last_checkpoint()
+        return InputError(
+            f"{out}: there was no room for the checkpoint of step {self.state.global_step}; the last good one is "
+            f"{last or 'none yet'}; free some space, and go on with --resume"
+        )
+
+    def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
+        """What is best so far is always saved, also between two steps of `save_steps`."""
+        is_best = bool(super()._determine_best_metric(metrics, trial))
+        if not is_best and self._is_surer(metrics):
+            self.state.best_global_step, is_best = self.state.global_step, True
+        if is_best:
+            self.control.should_save = True
+        return is_best
+
+    def _is_surer(self, metrics: dict[str, float]) -> bool:
+        """Whether the loss is lower where accuracy is what it was at its best: few comparisons tie often."""
+        wanted = str(self.args.metric_for_best_model)
+        loss = wanted.removesuffix("accuracy") + "loss"
+        if wanted == loss or loss not in metrics or metrics.get(wanted) != self.state.best_metric:
+            return False
+        before = [
+            row[loss] for row in self.state.log_history if row["step"] == self.state.best_global_step and loss in row
+        ]
+        return bool(before) and metrics[loss] < before[-1]
 
     def _meet(self) -> None:
         if self.world > 1:
@@ -136,8 +178,13 @@ class CommittingTrainer(Trainer):
     def _load_best_model(self) -> None:
         if self.state.best_model_checkpoint is None:
             return
+        best = Path(self.args.output_dir) / Path(self.state.best_model_checkpoint).name
+        if fault := from_first(find_fault(best) if self.args.should_save else None):
+            self.tell(f"the best checkpoint {best} cannot be used ({fault}): the last weights are kept")
+            self.state.best_model_checkpoint = None
+            return
         if self.is_deepspeed_enabled and self.model_wrapped is not self.model:
             super()._load_best_model()
         else:
-            self._load_from_checkpoint(self.state.best_model_checkpoint)
-        self._load_extra(Path(self.state.best_model_checkpoint))
+            self._load_from_checkpoint(str(best))
+        self._load_extra(best)

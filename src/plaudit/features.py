@@ -17,9 +17,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from plaudit.arguments import best_metric, explain_missing
 from plaudit.batches import Example, dense_leaves
 from plaudit.config.schema import FitConfig
-from plaudit.errors import ConfigError
+from plaudit.errors import ConfigError, InputError
 from plaudit.losses import (
     LOSSES,
     Items,
@@ -33,8 +34,9 @@ from plaudit.losses import (
     join_items,
 )
 from plaudit.meters import Meter
-from plaudit.model import RewardNet
-from plaudit.pack import PackSettings, build_packs
+from plaudit.model import PLAIN, RewardNet
+from plaudit.pack import Pack, PackSettings, build_packs
+from plaudit.parts import Say
 
 Log = Callable[[int, int, dict[str, float]], None]
 
@@ -48,6 +50,7 @@ class HeadSettings:
     seed: int
     budget: int
     log: Log
+    say: Say
 
 
 class Features:
@@ -58,9 +61,11 @@ class Features:
         self.first = np.cumsum([0, *(sum(ids is not None for ids in e.ids) for e in examples)])
         self.rows: Tensor | None = None
         self.num_tokens = (0, 0)
-        for pack in build_packs([e.ids for e in examples], PackSettings(budget=budget)):
+        # Rows of one completion each where nothing can be shared.
+        packing = PackSettings(budget=1 if net.backend == PLAIN else budget)
+        for pack in build_packs([e.ids for e in examples], packing):
             with torch.inference_mode():
-                hidden_LD = net.hidden_leaves(pack).float()
+                hidden_LD = _read_features(net, pack)
             if self.rows is None:
                 self.rows = torch.zeros(int(self.first[-1]), hidden_LD.shape[1], device=hidden_LD.device)
             places = [int(self.first[g]) + dense_leaves(examples[g])[k] for g, k in pack.members_L]
@@ -79,6 +84,19 @@ class Features:
             places += range(int(self.first[n]), int(self.first[n + 1]))
             start += len(leaves)
         return self.rows[places], join_items(held).to(self.rows.device)
+
+
+def _read_features(net: RewardNet, pack: Pack) -> Tensor:
+    """What the head would read at each leaf."""
+    if net.backend != PLAIN:
+        return net.hidden_leaves(pack).float()
+    seen: list[Tensor] = []
+    hook = net.head.register_forward_pre_hook(lambda layer, args: seen.append(args[0]))
+    try:
+        net(pack)
+    finally:
+        hook.remove()
+    return torch.cat([x.float().reshape(-1, x.shape[-1]) for x in seen])
 
 
 def fit_head(
@@ -101,12 +119,11 @@ def fit_head(
         "tokens_per_second": total / seconds,
         "sharing": total / unique,
         "mfu": None,
-        "skipped_steps": [],
     }
 
 
 class _Descent:
-    """AdamW on the head; the head of the best evaluation is kept."""
+    """AdamW on the head, by the trainer's schedule; the head of the best evaluation is kept."""
 
     def __init__(
         self, net: RewardNet, features: Features, held: Mapping[str, Features], settings: HeadSettings
@@ -115,48 +132,107 @@ class _Descent:
         is_ordinal = settings.loss.name is LossName.ORDINAL
         self.thresholds = OrdinalState(settings.loss, device=net.device) if is_ordinal else None
         fit = settings.fit
+        self.rate = float(fit.learning_rate or 1e-3)
         self.optimizer = torch.optim.AdamW(
-            net.head.parameters(), lr=float(fit.learning_rate or 1e-3), weight_decay=fit.weight_decay
+            net.head.parameters(), lr=self.rate, weight_decay=fit.weight_decay, betas=fit.betas
         )
         self.per_epoch = math.ceil(len(features.examples) / fit.groups_per_step)
         self.steps = fit.max_steps or math.ceil(fit.epochs * self.per_epoch)
+        self.skipped: list[dict[str, Any]] = []
+        self.skipped_in_a_row = 0
 
     def descend(self) -> dict[str, Any]:
         """All steps."""
         every = max(1, int(self.settings.fit.eval_every or self.per_epoch))
-        best: dict[str, Any] = {"score": -math.inf}
+        best: dict[str, Any] = {"score": (-math.inf, 0.0)}
         last: dict[str, float] = {}
-        for step in range(1, self.steps + 1):
-            last = self._step(step - 1)
+        step = waited = 0
+        while step < self.steps and waited < (self.settings.fit.patience or math.inf):
+            step += 1
+            last = self._step(step - 1) or last
             self.settings.log(step, self.steps, last)
             if step % every and step != self.steps:
                 continue
-            found = {name: self._measure(data) for name, data in self.held.items()}
-            self.settings.log(step, self.steps, {f"eval_{key}": value for key, value in _flatten(found).items()})
-            score = next(iter(found.values()), {}).get("accuracy", float(step))
-            if score > best["score"]:
-                weight = self.net.head.weight.detach().clone()
-                best = {"score": score, "step": step, "eval": _flatten(found), "weight": weight}
-        self.net.head.weight.data.copy_(best["weight"])
+            found = _flatten({name: self._measure(data) for name, data in self.held.items()})
+            if found:
+                self.settings.log(step, self.steps, {f"eval_{key}": value for key, value in found.items()})
+            score = self._judge(found, step)
+            waited = 0 if score > best["score"] else waited + 1
+            if not waited:
+                state = [p.detach().clone() for p in self.net.head.parameters()]
+                best = {"score": score, "step": step, "eval": found, "state": state}
+        with torch.no_grad():
+            for p, kept in zip(self.net.head.parameters(), best["state"], strict=True):
+                p.copy_(kept)
         return {
-            "steps": self.steps, "epochs": self.steps / self.per_epoch, "eval": best["eval"],
+            "steps": step, "epochs": step / self.per_epoch, "eval": best["eval"],
             "best_step": best["step"], "train": {name: last.get(name) for name in ("loss", "accuracy", "margin")},
+            "skipped_steps": self.skipped,
             "thresholds": self.thresholds.card() if self.thresholds is not None else None,
         }  # fmt: skip
 
-    def _step(self, step: int) -> dict[str, float]:
+    def _judge(self, found: Mapping[str, float], step: int) -> tuple[float, float]:
+        """How good the head is, by `train.best_by` and then by its loss; without evaluation data the last is best."""
+        if not found:
+            return float(step), 0.0
+        name = best_metric(self.settings.fit.best_by, list(self.held))
+        if name not in found:
+            raise InputError(explain_missing(self.settings.fit.best_by, found))
+        loss = found[f"{name.rpartition('_')[0]}_loss".lstrip("_")]
+        return -found[name] if name.endswith("loss") else found[name], -loss
+
+    def _pace(self, step: int) -> float:
+        """The share of the peak rate at a step: up through warm-up, then down to `min_rate_share`."""
+        fit = self.settings.fit
+        rising = math.ceil(fit.warmup * self.steps)
+        if step < rising:
+            return step / max(1, rising)
+        done = (step - rising) / max(1, self.steps - rising)
+        fallen = {"cosine": 0.5 - 0.5 * math.cos(math.pi * done), "linear": done}.get(fit.schedule, 0.0)
+        return 1 - (1 - fit.min_rate_share) * fallen
+
+    def _step(self, step: int) -> dict[str, float] | None:
+        """One step, or none: a loss or a gradient that is not a number moves nothing."""
         epoch, number = divmod(step, self.per_epoch)
         size = self.settings.fit.groups_per_step
         order = np.random.default_rng((self.settings.seed, epoch)).permutation(len(self.features.examples)).tolist()
-        rows, targets = self.features.draw(order[number * size : (number + 1) * size])
+        chosen = order[number * size : (number + 1) * size]
+        rows, targets = self.features.draw(chosen)
         meter = Meter(device=self.net.device)
         total = self._look(meter, rows, targets)
         self.optimizer.zero_grad()
         (total / targets.count).backward()
+        norm = torch.nn.utils.clip_grad_norm_(self.net.head.parameters(), self.settings.fit.max_grad_norm or math.inf)
+        if not (total.isfinite() and norm.isfinite()):
+            self._skip(step, chosen)
+            return None
+        self.skipped_in_a_row = 0
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.rate * self._pace(step)
         self.optimizer.step()
         if self.thresholds is not None:
             self.thresholds.step()
         return meter.read()
+
+    def _skip(self, step: int, chosen: Sequence[int]) -> None:
+        """Name the rows whose own loss is not a number, and forget the step's gradients."""
+        names = []
+        for n in chosen:
+            with torch.no_grad():
+                rows, targets = self.features.draw([n])
+                own = self._look(Meter(device=self.net.device), rows, targets)
+            names += [] if own.isfinite() else [self.features.examples[n].name]
+        if self.thresholds is not None:
+            self.thresholds.zero_grad()
+        self.skipped.append({"step": step + 1, "rows": names})
+        self.skipped_in_a_row += 1
+        shown = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
+        self.settings.say(f"step {step + 1} was skipped, it is not a number; its rows: {shown or 'together'}")
+        if self.skipped_in_a_row > self.settings.fit.max_skipped:
+            raise InputError(
+                f"{self.skipped_in_a_row} steps in a row were not a number, the last with the rows {shown}; look at "
+                "those rows, or lower train.learning_rate"
+            )
 
     def _look(self, meter: Meter, rows: Tensor, targets: Targets) -> Tensor:
         loss = self.settings.loss

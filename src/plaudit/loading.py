@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +20,7 @@ from huggingface_hub.errors import StrictDataclassError
 from torch import nn
 
 from plaudit.checkpoint import (
+    BASE_DTYPE,
     LANGUAGE_HEADS,
     Checkpoint,
     check_head,
@@ -30,12 +31,15 @@ from plaudit.checkpoint import (
 )
 from plaudit.embedded import resolve_model
 from plaudit.errors import ModelError
+from plaudit.quantized import QUANTIZED, find_layers, round_layers
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 VOCABULARIES = ("tokenizer.json", "vocab*", "*.model", "*.tiktoken", "tekken.json")
 """Files that a tokenizer's vocabulary is kept in; one of them has to be there."""
+
+NARROW = ("bfloat16", "float16")
 
 LOADING_ERRORS = (
     ValueError,
@@ -61,16 +65,28 @@ class LoadedParts:
     is_new: bool
 
 
-def load_parts(folder: Path, dtype: torch.dtype, *, new_head: bool = False, remote: bool = False) -> LoadedParts:
-    """Load a reward model folder, a LoRA folder with its base, or with `new_head` any language model."""
+def load_parts(
+    folder: Path,
+    dtype: torch.dtype,
+    *,
+    new_head: bool = False,
+    remote: bool = False,
+    model_args: Mapping[str, Any] | None = None,
+) -> LoadedParts:
+    """Load a reward model folder, a LoRA folder with its base, or with `new_head` any language model.
+
+    `model_args` are values of its configuration that are other than its config.json says, and whatever else
+    transformers' from_pretrained takes.
+    """
+    told = dict(model_args or {})
     if (folder / "adapter_config.json").is_file():
-        return _load_adapter(folder, dtype, new_head=new_head, remote=remote)
+        return _load_adapter(folder, dtype, new_head=new_head, remote=remote, told=told)
     checkpoint = read_checkpoint(folder)
     is_new = new_head and checkpoint.head is None
     if not is_new:
         check_head(checkpoint)
-    config, tokenizer = _load_config(checkpoint, remote), _load_tokenizer(folder, remote)
-    hf = _load_model(checkpoint, config, dtype, is_new=is_new, remote=remote)
+    config, tokenizer = _load_config(checkpoint, remote, told), _load_tokenizer(folder, remote)
+    hf = _load_model(checkpoint, config, dtype, is_new=is_new, remote=remote, told=told)
     notes = [_attach_new_head(hf, folder)] if is_new else []
     if checkpoint.is_untrained and not is_new:
         notes.append(f"{folder.name} was saved with a new head that nobody has trained; it has to be trained")
@@ -88,7 +104,8 @@ def load_parts(folder: Path, dtype: torch.dtype, *, new_head: bool = False, remo
     )
 
 
-def _load_config(checkpoint: Checkpoint, remote: bool) -> PreTrainedConfig:
+def _load_config(checkpoint: Checkpoint, remote: bool, told: dict[str, Any]) -> PreTrainedConfig:
+    """The configuration, with what was told of it; the rest of `told` is left there for the model."""
     from transformers import AutoConfig
 
     with quiet_transformers():
@@ -99,13 +116,21 @@ def _load_config(checkpoint: Checkpoint, remote: bool) -> PreTrainedConfig:
                 f"{checkpoint.folder}: transformers cannot read its config.json ({_first_line(error)}); "
                 "check its model_type and the fields that are named here, or a newer transformers"
             ) from error
+    for name in [name for name in told if hasattr(config, name)]:
+        setattr(config, name, told.pop(name))
     config.num_labels = 1
     config.use_cache = False
     return config
 
 
 def _load_model(
-    checkpoint: Checkpoint, config: PreTrainedConfig, dtype: torch.dtype, *, is_new: bool, remote: bool
+    checkpoint: Checkpoint,
+    config: PreTrainedConfig,
+    dtype: torch.dtype,
+    *,
+    is_new: bool,
+    remote: bool,
+    told: Mapping[str, Any],
 ) -> PreTrainedModel:
     """Through transformers' own loader, with its findings turned into errors."""
     from transformers import AutoModelForSequenceClassification
@@ -121,6 +146,7 @@ def _load_model(
                 ignore_mismatched_sizes=True,  # so that they are among the findings, by name
                 use_safetensors=True,
                 trust_remote_code=remote,
+                **told,
             )
         except LOADING_ERRORS as error:
             raise ModelError(
@@ -214,10 +240,12 @@ def _attach_new_head(hf: PreTrainedModel, folder: Path) -> str:
     return f"{folder.name} had no reward head: a new one was made (normal, std 1/{width + 1}); it has to be trained"
 
 
-def _load_adapter(folder: Path, dtype: torch.dtype, *, new_head: bool, remote: bool) -> LoadedParts:
+def _load_adapter(
+    folder: Path, dtype: torch.dtype, *, new_head: bool, remote: bool, told: dict[str, Any]
+) -> LoadedParts:
     """A LoRA folder on its base: merged in fp32, then rounded once, so that scoring costs what the base costs."""
     adapter, head = read_adapter(folder)
-    base = read_checkpoint(_find_base(folder, str(adapter["base_model_name_or_path"])))
+    base = read_checkpoint(find_base(folder, str(adapter["base_model_name_or_path"])))
     if head is None and base.head is None and not new_head:
         raise ModelError(
             f"{folder}: its reward head is missing: neither the adapter nor its base {base.folder} carries one; "
@@ -231,23 +259,37 @@ def _load_adapter(folder: Path, dtype: torch.dtype, *, new_head: bool, remote: b
     if base.head is not None:
         check_head(base)
     tokenizer = _load_tokenizer(folder if (folder / "tokenizer_config.json").is_file() else base.folder, remote)
-    hf = _load_model(base, _load_config(base, remote), torch.float32, is_new=base.head is None, remote=remote)
+    config = _load_config(base, remote, told)
+    hf = _load_model(base, config, torch.float32, is_new=base.head is None, remote=remote, told=told)
     notes = [f"LoRA adapter {folder.name} was merged into {base.folder.name} in float32"]
+    card = read_card(folder)
+    if card.get(BASE_DTYPE) in NARROW:
+        # Its files may be wider than what it was trained on.
+        round_weights(hf.base_model, getattr(torch, card[BASE_DTYPE]))
+        round_weights(hf.base_model, torch.float32)
+    if bits := card.get(QUANTIZED):
+        round_layers(hf, find_layers(hf, adapter.get("modules_to_save") or ()), bits)
+        notes.append(f"its base has the weights that {bits['bits']} bits leave of it, on which the adapter was trained")
     if head is None and base.head is None:
         notes.append(_attach_new_head(hf, folder))
     merged = _merge_adapter(hf, folder)
     kept = linear_head(merged)
     weight, bias = (None if x is None else x.detach().float().clone() for x in (kept.weight, kept.bias))
-    merged.to(dtype)
+    round_weights(merged, dtype)
     kept.weight, kept.bias = (None if x is None else nn.Parameter(x) for x in (weight, bias))
     _widen_input(kept)
-    card = read_card(folder)
     checkpoint = replace(base, folder=folder, head=base.head or f"{name_of_head(merged)}.weight", card=card)
     is_new = checkpoint.is_untrained or (head is None and (base.head is None or base.is_untrained))
     return LoadedParts(hf=merged, tokenizer=tokenizer, checkpoint=checkpoint, notes=tuple(notes), is_new=is_new)
 
 
-def _find_base(folder: Path, name: str) -> Path:
+def round_weights(module: nn.Module, dtype: torch.dtype) -> None:
+    """Give the weights another precision. Buffers keep theirs: rounded angles would misplace every far token."""
+    for x in module.parameters():
+        x.data = x.data.to(dtype)
+
+
+def find_base(folder: Path, name: str) -> Path:
     """The base's folder: as it is named, or beside the adapter, where a moved pair of folders keeps it."""
     beside = folder / name
     return beside if not Path(name).is_dir() and beside.is_dir() else resolve_model(name)
@@ -264,7 +306,10 @@ def _merge_adapter(hf: PreTrainedModel, folder: Path) -> PreTrainedModel:
             # Only the layers matter here; the wrapper for generation would look for methods that a classifier lacks.
             config.task_type = None
             adapted = PeftModel.from_pretrained(hf, folder, config=config, is_trainable=False)
-            wanted = {_plain_name(name): tuple(x.shape) for name, x in get_peft_model_state_dict(adapted).items()}
+            wanted = {
+                _plain_name(name): tuple(x.shape)
+                for name, x in get_peft_model_state_dict(adapted, save_embedding_layers=False).items()
+            }
             came = {_plain_name(name): shape for name, (_, shape) in read_tensors(folder).files.items()}
             merged: PreTrainedModel = adapted.merge_and_unload()
         except LOADING_ERRORS as error:

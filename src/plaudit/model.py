@@ -73,14 +73,16 @@ class RewardNet(nn.Module):
         invariant: bool = False,
         backend: str | None = None,
         trust_remote_code: bool = False,
+        model_args: Mapping[str, Any] | None = None,
     ) -> Self:
         """Load a reward model from a folder, a hub name or `smollm2`; ModelError if it has no head, save `new_head`."""
         where = choose_device(device)
         if where.type == "cpu":
             keep_freed_memory()
         parts = load_parts(
-            resolve_model(str(name)), choose_dtype(dtype, where), new_head=new_head, remote=trust_remote_code
-        )
+            resolve_model(str(name)), choose_dtype(dtype, where), new_head=new_head, remote=trust_remote_code,
+            model_args=model_args,
+        )  # fmt: skip
         net = cls(parts.hf, parts.tokenizer, parts.checkpoint)
         net.notes, net.is_new = list(parts.notes), parts.is_new
         net.to(where).eval()

@@ -137,12 +137,12 @@ def count_flops(net: RewardNet) -> float:
 
 
 def estimate(net: RewardNet, settled: Settled, *, tokens: tuple[int, int], gflops: float) -> dict[str, Any]:
-    """What a run will take: tokens unique and in all, memory, and time at half of the measured peak."""
+    """What a run of so many tokens, unique and in all, will take: memory, and time at half of the measured peak."""
     memory, (unique, total) = measure_memory(net), tokens
     train = settled.config.train
     each = memory.per_token_checkpointed if train.gradient_checkpointing == "on" else memory.per_token
     weights = sum(p.numel() * p.element_size() for p in net.hf.parameters())
-    seconds = unique * train.epochs * count_flops(net) / (gflops * 1e9 * 0.5)
+    seconds = unique * count_flops(net) / (gflops * 1e9 * 0.5)
     return {
         "unique_tokens": unique,
         "total_tokens": total,

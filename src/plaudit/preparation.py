@@ -7,7 +7,10 @@ that exists can be trained, and everything that was left out on the way was coun
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +20,11 @@ from torch import nn
 from plaudit.arguments import engine_of
 from plaudit.batches import Example, ExampleCounts, build_examples
 from plaudit.config import DataPart, Settled, TrainConfig
-from plaudit.corpus import Corpus, CorpusSettings, Part, read_corpus
+from plaudit.corpus import Corpus, CorpusSettings, CorpusStream, Part, read_corpus, stream_corpus
 from plaudit.engines import from_first
 from plaudit.errors import ConfigError, InputError
 from plaudit.formats import Columns
+from plaudit.group import Group
 from plaudit.lora import LoraSettings, attach_lora
 from plaudit.losses import LOSSES, LossName, LossSettings, Reads, fit_loss
 from plaudit.model import RewardNet
@@ -37,21 +41,26 @@ from plaudit.plan import (
 from plaudit.render import Overlength, Renderer, RenderSettings
 from plaudit.trials import measure_peak
 
+HEAD = 2048
+"""Groups of a stream by which its loss is fitted and its length in tokens is guessed."""
+
 
 @dataclass(kw_only=True, slots=True)
 class Session:
-    """A run in the making: what is known so far."""
+    """A run in the making: what is known so far. Of a stream, `train` holds the beginning, and `stream` all of it."""
 
     settled: Settled
     ranks: Ranks
     say: Say
-    corpus: Corpus
+    corpus: Corpus | CorpusStream
+    groups: list[Group]
     net: RewardNet
     loss: LossSettings
     renderer: Renderer
     train: list[Example]
     evals: dict[str, list[Example]]
     gflops: float
+    stream: Callable[[int], Iterator[Example]] | None = None
 
     @property
     def config(self) -> TrainConfig:
@@ -63,13 +72,22 @@ def prepare(settled: Settled, *, ranks: Ranks | None = None, say: Say = say_on_s
     """Everything up to the first step: data, model, loss, plan; what there is to say is said."""
     ranks = ranks or Ranks()
     config = settled.config
-    corpus = read_corpus(corpus_settings(config))
+    if config.streaming and config.train.backbone == "frozen":
+        raise ConfigError(
+            "streaming=true came with train.backbone=frozen, which keeps a feature of every row; leave one of them out"
+        )
+    corpus = (stream_corpus if config.streaming else read_corpus)(corpus_settings(config))
     for sentence in (*corpus.notes, *(f"ALARM: {alarm}" for alarm in corpus.alarms)):
         say(sentence)
-    loss, notes = fit_loss(corpus.train, LossSettings.from_config(config.loss))
+    groups = corpus.train if isinstance(corpus, Corpus) else list(islice(corpus.open(), HEAD))
+    loss, notes = fit_loss(groups, LossSettings.from_config(config.loss))
     for note in notes:
         say(note)
     net = load_net(config, engine=engine_of(config))
+    if config.precision == "auto" and engine_of(config) is None:
+        settled = settled.settle(
+            {"precision": str(net.dtype).removeprefix("torch.")}, f"the faster on this {net.device.type}"
+        )
     settled = choose_rate(choose_mode(settled, _size_of(net)), _size_of(net))
     config = settled.config
     notes = set_trained(net, config, loss)
@@ -77,14 +95,17 @@ def prepare(settled: Settled, *, ranks: Ranks | None = None, say: Say = say_on_s
         say(note)
     # Every rank as the first one: a rank that computes activations twice would wait for weights that no other sends.
     settled = from_first(choose_memory(settled, measure_memory(net), net.device))
-    session = _render(settled, ranks, say, (corpus, net, loss))
+    session = _render(settled, ranks, say, (corpus, groups, net, loss))
     session.settled = choose_pace(settled, count_steps(settled, len(session.train)))
     return session
 
 
-def _render(settled: Settled, ranks: Ranks, say: Say, known: tuple[Corpus, RewardNet, LossSettings]) -> Session:
+Known = tuple[Corpus | CorpusStream, list[Group], RewardNet, LossSettings]
+
+
+def _render(settled: Settled, ranks: Ranks, say: Say, known: Known) -> Session:
     """The corpus as examples; what was left out is counted and said."""
-    config, (corpus, net, loss) = settled.config, known
+    config, (corpus, groups, net, loss) = settled.config, known
     render = RenderSettings(
         max_length=config.render.max_length,
         overlength=Overlength(config.render.overlength),
@@ -93,17 +114,26 @@ def _render(settled: Settled, ranks: Ranks, say: Say, known: tuple[Corpus, Rewar
     )
     renderer = Renderer(net.tokenizer, render, context_length=net.context_length)
     counts, eval_counts = ExampleCounts(), ExampleCounts()
-    train = list(build_examples(corpus.train, renderer, loss, counts))
+    train = list(build_examples(groups, renderer, loss, counts))
     evals = {name: list(build_examples(groups, renderer, loss, eval_counts)) for name, groups in corpus.evals.items()}
     for sentence in (*renderer.notes, *renderer.counts.sentences(), *counts.sentences()):
         say(sentence)
     if not train:
         raise InputError("no group is left to learn from; look at what was left out, and why, above")
+    stream = None
+    if isinstance(corpus, CorpusStream):
+        say(f"what was left out was counted in the first {len(groups):,} groups of the stream; the rest goes like it")
+        stream = partial(_read_stream, corpus, renderer, loss)
     gflops = measure_peak(net.device, net.dtype, seconds=0.3).gflops
     return Session(
-        settled=settled, ranks=ranks, say=say, corpus=corpus, net=net, loss=loss, renderer=renderer, train=train,
-        evals={name: rows for name, rows in evals.items() if rows}, gflops=gflops,
+        settled=settled, ranks=ranks, say=say, corpus=corpus, groups=groups, net=net, loss=loss, renderer=renderer,
+        train=train, evals={name: rows for name, rows in evals.items() if rows}, gflops=gflops, stream=stream,
     )  # fmt: skip
+
+
+def _read_stream(corpus: CorpusStream, renderer: Renderer, loss: LossSettings, epoch: int) -> Iterator[Example]:
+    """One pass over a stream."""
+    return build_examples(corpus.open(epoch), renderer, loss, ExampleCounts())
 
 
 def corpus_settings(config: TrainConfig) -> CorpusSettings:
@@ -135,8 +165,9 @@ def load_net(config: TrainConfig, *, engine: str | None) -> RewardNet:
     torch.manual_seed(config.seed)
     dtype = "float32" if engine is not None else config.precision
     net = RewardNet.load(
-        config.model, dtype=dtype, device=config.device, new_head=True, trust_remote_code=config.trust_remote_code
-    )
+        config.model, dtype=dtype, device=config.device, new_head=True, trust_remote_code=config.trust_remote_code,
+        model_args=config.model_args,
+    )  # fmt: skip
     _set_tokens(net, config)
     _set_dropout(net.hf, config.train.dropout)
     return net
@@ -148,7 +179,7 @@ def _set_tokens(net: RewardNet, config: TrainConfig) -> None:
     for name in ("eos_token", "pad_token"):
         token = getattr(render, name)
         if token is not None:
-            if net.tokenizer.convert_tokens_to_ids(token) in (None, net.tokenizer.unk_token_id):
+            if token not in net.tokenizer.get_vocab():
                 raise ConfigError(
                     f"render.{name}={token!r} came, which is no token of this tokenizer; name one of its own"
                 )
@@ -158,24 +189,24 @@ def _set_tokens(net: RewardNet, config: TrainConfig) -> None:
 
 
 def _read_template(told: str) -> str:
-    """A Jinja file, a folder with a tokenizer, or the template itself."""
+    """A Jinja file, a folder or a model of the hub with a tokenizer, or the template itself."""
+    if "{" in told:
+        return told
     path = Path(told).expanduser()
     if path.is_file():
         return path.read_text(encoding="utf-8")
-    if path.is_dir():
-        from transformers import AutoTokenizer
+    from transformers import AutoTokenizer
 
-        found = AutoTokenizer.from_pretrained(path).chat_template
-        if not isinstance(found, str):
-            raise ConfigError(
-                f"render.chat_template={told}: that folder's tokenizer has no chat template; name another"
-            )
-        return found
-    if "{" not in told:
+    try:
+        found = AutoTokenizer.from_pretrained(path if path.is_dir() else told).chat_template
+    except (OSError, ValueError) as error:
         raise ConfigError(
-            f"render.chat_template={told!r} came: no file, no folder, and no template itself; name a .jinja file"
-        )
-    return told
+            f"render.chat_template={told!r} came: no file, no folder or model with a tokenizer, and no "
+            "template itself; name a .jinja file"
+        ) from error
+    if not isinstance(found, str):
+        raise ConfigError(f"render.chat_template={told}: its tokenizer has no chat template; name another")
+    return found
 
 
 def _set_dropout(model: nn.Module, share: float) -> None:
@@ -219,18 +250,23 @@ def set_trained(net: RewardNet, config: TrainConfig, loss: LossSettings) -> list
 
 def describe_plan(session: Session) -> dict[str, Any]:
     """What a run would do and take, for `--dry-run`."""
+    config, steps = session.config, count_steps(session.settled, len(session.train))
+    groups = steps * config.train.groups_per_step if session.stream else len(session.train)
+    passes = (steps * config.train.groups_per_step if config.train.max_steps else config.train.epochs * groups) / len(
+        session.train
+    )
     unique = sum(e.size for e in session.train)
     total = sum(len(ids) for e in session.train for ids in e.ids if ids is not None)
-    config = session.config
-    found = estimate(session.net, session.settled, tokens=(unique, total), gflops=session.gflops)
+    tokens = (round(unique * passes), round(total * passes))
+    found = estimate(session.net, session.settled, tokens=tokens, gflops=session.gflops)
     return {
-        "groups": len(session.train),
-        "comparisons": sum(len(e.items.better_C) for e in session.train),
+        "groups": groups,
+        "comparisons": round(sum(len(e.items.better_C) for e in session.train) * groups / len(session.train)),
         "eval_groups": {name: len(rows) for name, rows in session.evals.items()},
-        "steps": count_steps(session.settled, len(session.train)),
+        "steps": steps,
         "trained_parameters": sum(p.numel() for p in session.net.hf.parameters() if p.requires_grad),
         "gflops": session.gflops,
         "precision": str(session.net.dtype).removeprefix("torch."),
-        "epochs": config.train.epochs,
+        "epochs": passes,
         **found,
     }

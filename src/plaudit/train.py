@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from plaudit.alarms import Alarms, RunLog, draw_curves
 from plaudit.arguments import build_arguments
-from plaudit.batches import StepSet, StepSettings
-from plaudit.commits import find_last
+from plaudit.batches import StepSet, StepSettings, StepStream
+from plaudit.commits import find_last, is_disk_full
 from plaudit.config import Settled
 from plaudit.engines import from_first, joined, of_all, put_trained
 from plaudit.errors import InputError
@@ -30,7 +31,8 @@ from plaudit.model import RewardNet
 from plaudit.parts import Ranks, Say, say_on_stderr
 from plaudit.plan import count_flops
 from plaudit.preparation import Session, load_net, prepare, set_trained
-from plaudit.runs import RunFolder, open_run
+from plaudit.runs import RunFolder, open_run, read_metrics
+from plaudit.runs.folder import CONFIG, ENVIRONMENT, LOCK
 from plaudit.specimen import draw_sample
 from plaudit.trainer import RewardTrainer, TrainerSettings
 
@@ -54,7 +56,34 @@ def train(
             return _train_in(None, settled, ranks, say, None)
         with open_run(settled, resume=resume) as run:
             run.write_session(command=command)
-            return _train_in(run, settled, ranks, say, show)
+            try:
+                return _train_in(run, settled, ranks, say, show)
+            except InputError:
+                _clear(run)
+                raise
+            except OSError as error:
+                if not is_disk_full(error):
+                    raise
+                raise _full(run, error) from error
+            except SafetensorError as error:
+                raise (_full(run, error) if is_disk_full(error) else error) from error
+
+
+def _full(run: RunFolder, error: Exception) -> InputError:
+    return InputError(f"{run.path}: the disk is full ({error}); free some space, and go on with --resume")
+
+
+def _clear(run: RunFolder) -> None:
+    """A run that was refused before its first step is not in the way of the same command, mended."""
+    out = run.checkpoints_folder
+    if run.is_resumed or _rows(run) or (out.is_dir() and any(out.iterdir())):
+        return
+    with contextlib.suppress(OSError):
+        out.rmdir()
+    for name in (CONFIG, ENVIRONMENT, run.metrics.path.name, LOCK):
+        (run.path / name).unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        run.path.rmdir()  # if it was made for the run
 
 
 def _silent(sentence: str) -> None:
@@ -86,27 +115,25 @@ def fit_packs(session: Session, run: RunFolder | None, show: Show | None) -> dic
     config, net = session.config, session.net
     out = Path(config.out).expanduser() / "checkpoints"
     args = build_arguments(
-        config, out, has_evals=bool(session.evals), device=net.device.type,
+        config, out, evals=list(session.evals), device=net.device.type,
         is_narrow=config.precision == "bfloat16" or (config.precision == "auto" and net.device.type != "cpu"),
     )  # fmt: skip
     if config.train.gradient_checkpointing == "on":
         net.save_memory()
-    steps = StepSet(
-        session.train,
-        StepSettings(
-            groups=config.train.groups_per_step, budget=int(config.train.budget or 2048), seed=config.seed,
-            rank=session.ranks.rank, world=session.ranks.world,
-            by_token=LOSSES[session.loss.name].reads is Reads.TOKENS,
-        ),
+    drawing = StepSettings(
+        groups=config.train.groups_per_step, budget=int(config.train.budget or 2048), seed=config.seed,
+        rank=session.ranks.rank, world=session.ranks.world,
+        by_token=LOSSES[session.loss.name].reads is Reads.TOKENS,
     )  # fmt: skip
+    steps = StepStream(session.stream, drawing) if session.stream else StepSet(session.train, drawing)
     alarms = _make_alarms(session)
     settings = TrainerSettings(
         loss=session.loss, max_skipped=config.train.max_skipped, flops_per_token=count_flops(net),
-        peak_flops=session.gflops * 1e9, say=session.say,
+        peak_flops=session.gflops * 1e9, say=session.say, offload=config.train.activation_offload,
     )  # fmt: skip
     callbacks: list[Any] = [alarms] if config.checks.enabled else []
     callbacks += [RunLog(run, show)] if run is not None else []
-    if config.train.patience is not None:
+    if config.train.patience is not None and session.evals:
         from transformers import EarlyStoppingCallback
 
         callbacks.append(EarlyStoppingCallback(early_stopping_patience=config.train.patience))
@@ -114,7 +141,8 @@ def fit_packs(session: Session, run: RunFolder | None, show: Show | None) -> dic
     last = _find_checkpoint(out, session)
     if run is not None:
         run.metrics.cut_after(int(last.name.rpartition("-")[2]) if last else -1)
-    trainer.train(resume_from_checkpoint=str(last) if last else None)
+        alarms.recall(_rows(run))
+    trainer.train_from(last)
     found = _sum_up(trainer, session, alarms)
     if trainer.is_sharded:
         weights = trainer.whole_weights()
@@ -164,6 +192,8 @@ def _find_checkpoint(out: Path, session: Session) -> Path | None:
 def _sum_up(trainer: RewardTrainer, session: Session, alarms: Alarms) -> dict[str, Any]:
     """Final numbers: evaluation of what is kept, speed over the whole run, what was skipped."""
     trainer.is_in_train = False
+    for watcher in (RunLog, Alarms):
+        trainer.remove_callback(watcher)  # what follows is of the best weights, and of no step
     final = trainer.evaluate() if session.evals else {}
     rows = [row for row in trainer.state.log_history if "unique_tokens_per_second" in row and "loss" in row]
 
@@ -193,8 +223,17 @@ def fit_features(session: Session, run: RunFolder | None, show: Show | None) -> 
     config = session.config
     settings = HeadSettings(
         loss=session.loss, fit=config.train, seed=config.seed, budget=int(config.train.budget or 2048),
-        log=lambda step, steps, values: _log(run, show, step, steps, values),
+        log=lambda step, steps, values: _log(run, show, step, steps, values), say=session.say,
     )  # fmt: skip
+    if run is not None:
+        run.metrics.cut_after(-1)  # it begins anew: the whole of it takes seconds
+    deaf = [
+        *(f"hf.{name}" for name in config.hf),
+        *(["train.optimizer"] if config.train.optimizer[:5] != "adamw" else []),
+    ]
+    deaf += [] if config.train.schedule in ("cosine", "linear", "constant") else ["train.schedule"]
+    if deaf:
+        session.say(f"a head on fixed features is fitted by AdamW and nothing else: {', '.join(deaf)} has no say")
     found = fit_head(session.net, session.train, session.evals, settings)
     return {**found, "alarms": list(session.corpus.alarms)}
 
@@ -224,7 +263,7 @@ def finish(session: Session, run: RunFolder, numbers: Mapping[str, Any]) -> dict
     }  # fmt: skip
     card |= _normalise(session, numbers)
     net.eval()
-    groups = [g for rows in session.corpus.evals.values() for g in rows] or session.corpus.train
+    groups = [g for rows in session.corpus.evals.values() for g in rows] or session.groups
     published = _publish(session, run, card, dict(numbers), groups)
     report = {key: value for key, value in numbers.items() if key != "thresholds"}
     report |= {"model": str(published), "run": str(run.path)}
@@ -235,8 +274,6 @@ def finish(session: Session, run: RunFolder, numbers: Mapping[str, Any]) -> dict
 
 
 def _rows(run: RunFolder) -> list[dict[str, Any]]:
-    from plaudit.runs import read_metrics
-
     return read_metrics(run.path / "metrics.jsonl")
 
 

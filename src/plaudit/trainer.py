@@ -17,13 +17,16 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.autograd.graph import save_on_cpu
 from torch.utils.data import DataLoader, SequentialSampler
-from transformers import PrinterCallback, TrainerCallback, TrainingArguments
+from transformers import PrinterCallback, TrainerCallback, TrainerState, TrainingArguments
+from transformers.trainer import TRAINER_STATE_NAME
 
 from plaudit.batches import Step, StepSet, StepStream, Unit, build_step
 from plaudit.committing import CommittingTrainer
@@ -46,12 +49,16 @@ EVAL_GROUPS = 1024
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainerSettings:
-    """Our own dials beside TrainingArguments; `peak_flops` is what the device was measured to do, for MFU."""
+    """Our own dials beside TrainingArguments; `peak_flops` is what the device was measured to do, for MFU.
+
+    `offload` keeps activations in the host's memory between a forward and its backward.
+    """
 
     loss: LossSettings
     max_skipped: int = 5
     flops_per_token: float = 0.0
     peak_flops: float = 0.0
+    offload: bool = False
     say: Callable[[str], None] = say_on_stderr
 
 
@@ -102,6 +109,10 @@ class RewardTrainer(CommittingTrainer):
             widen_head(net.head)
         self.remove_callback(PrinterCallback)  # whoever trains shows what is logged
 
+    def tell(self, sentence: str) -> None:
+        """Say something to whoever trains."""
+        self.settings.say(sentence)
+
     # What the Trainer asks about the data.
 
     def get_train_dataloader(self) -> DataLoader[Any]:
@@ -121,6 +132,17 @@ class RewardTrainer(CommittingTrainer):
     def floating_point_ops(self, inputs: Any) -> int:
         """Of this rank's share of a step."""
         return int(self.settings.flops_per_token * sum(unit.pack.num_unique for unit in inputs.units))
+
+    def train_from(self, folder: Path | None) -> None:
+        """Train from a checkpoint on; one that the run ended with is taken up, and nothing is trained."""
+        state = TrainerState.load_from_json(str(folder / TRAINER_STATE_NAME)) if folder else None
+        if folder is None or state is None or not (state.global_step >= state.max_steps or _has_stopped(state)):
+            self.train(resume_from_checkpoint=str(folder) if folder else None)
+            return
+        self.state = state
+        self._load_from_checkpoint(str(folder))
+        self._load_extra(folder)
+        self._load_best_model()
 
     # One step.
 
@@ -164,7 +186,8 @@ class RewardTrainer(CommittingTrainer):
         units = [*step.units, *[filler] * (num_units - len(step.units))]
         for n, unit in enumerate(units):
             with self._syncing(model, is_last=n == len(units) - 1):
-                loss = self._loss_of(model, unit, slopes, heard)
+                with save_on_cpu() if self.settings.offload else contextlib.nullcontext():
+                    loss = self._loss_of(model, unit, slopes, heard)
                 kwargs = {"scale_wrt_gas": False} if self.is_deepspeed_enabled else {}
                 self.accelerator.backward(loss * scale, **kwargs)
         if self._masters is not None and self.world > 1:
@@ -184,7 +207,8 @@ class RewardTrainer(CommittingTrainer):
         sizes = [0] * len(step.wholes)
         for unit in step.pieces:
             sizes[unit.whole] += len(unit.pack.members_L)
-        scores = [torch.zeros(size, device=self.args.device) for size in sizes]
+        each = () if self.settings.loss.num_scores == 1 else (self.settings.loss.num_scores,)
+        scores = [torch.zeros(size, *each, device=self.args.device) for size in sizes]
         with torch.no_grad():
             for unit in step.pieces:
                 scores[unit.whole][unit.slots] = model(pack=unit.pack)
@@ -326,6 +350,12 @@ class RewardTrainer(CommittingTrainer):
         for name, examples in self.evals.items():
             lead = metric_key_prefix if len(self.evals) == 1 else f"{metric_key_prefix}_{name}"
             metrics |= {f"{lead}_{key}": value for key, value in self._measure(examples).items()}
+        wanted = self.args.metric_for_best_model
+        if wanted and self.is_in_train and wanted not in metrics:
+            raise InputError(
+                f"{wanted} was to choose the best checkpoint, and the evaluation data do not give it; "
+                "set train.best_by to another, such as loss"
+            )
         self.log(metrics)
         self.control: Any = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
@@ -382,6 +412,12 @@ class _Epochs(TrainerCallback):
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """An epoch begins, or goes on where a checkpoint was written."""
         self.steps.epoch = int(state.epoch or 0)
+
+
+def _has_stopped(state: TrainerState) -> bool:
+    """Whether a checkpoint was written as early stopping ended the run."""
+    control = state.stateful_callbacks.get("TrainerControl", {})
+    return bool(control.get("attributes", {}).get("should_training_stop"))
 
 
 def _only(rows: list[Step]) -> Step:

@@ -45,7 +45,7 @@ def show_plan(settled: Settled, plan: dict[str, Any]) -> None:
     rows: list[Row] = [
         ("groups", f"{plan['groups']:,}, with {plan['comparisons']:,} comparisons"),
         *((f"eval {name}", f"{count:,} groups") for name, count in plan["eval_groups"].items()),
-        ("steps", f"{plan['steps']:,} in {plan['epochs']:g} epochs"),
+        ("steps", f"{plan['steps']:,} in {plan['epochs']:.3g} epochs"),
         ("trained", f"{plan['trained_parameters']:,} parameters, computing in {plan['precision']}"),
         ("tokens", f"{plan['unique_tokens']:,} computed for {plan['total_tokens']:,} ({plan['sharing']:.2f}x shared)"),
         ("memory", f"about {format_bytes(plan['memory_bytes'])} (an estimate)"),

@@ -51,8 +51,8 @@ def train(
     words = [word for word in (model, *data) if word is not None]
     overrides, places = [w for w in words if is_override(w)], [w for w in words if not is_override(w)]
     base = {"model": places[0] if places else None, "data": places[1:], "eval": eval or [], "out": out}
-    under = read_saved(out) if resume and out else None
-    settled = read_config(config, overrides, base, under=under)
+    where = _find_run(out, overrides, config) if resume else None
+    settled = read_config(config, overrides, base, under=read_saved(where) if where else None)
     from plaudit.cli.runsheet import follow, show_plan, show_report
 
     if dry_run:
@@ -72,3 +72,12 @@ def train(
         report = fit(settled, resume=resume, say=say, show=follow(progress))
     show_report(report)
     return report
+
+
+def _find_run(out: str | None, overrides: list[str], config: Path | None) -> str | None:
+    """The folder of the run to go on with, wherever it was said: its settings are read before the others."""
+    from plaudit.config.reading import read_override, read_said
+
+    said = [value for key, value in map(read_override, overrides) if key == "out"]
+    said += [read_said(config)["out"].value] if config is not None and "out" in read_said(config) else []
+    return next((str(place) for place in (out, *said) if place), None)
