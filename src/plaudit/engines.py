@@ -110,7 +110,8 @@ def _whole(weight: Any) -> Tensor:
         from deepspeed.zero import GatheredParameters
 
         with GatheredParameters([weight]):
-            return weight.detach().clone()
+            copy: Tensor = weight.detach().clone()
+        return copy
     return torch.as_tensor(weight)
 
 
@@ -136,17 +137,19 @@ def put_trained(model: nn.Module, saved: Mapping[str, Tensor], folder: Path) -> 
 def reshard(model: nn.Module) -> None:
     """Cut again what FSDP2 left whole after a forward without a backward, so that nobody takes a copy for a weight."""
     for module in model.modules():
-        if hasattr(module, "reshard"):
-            module.reshard()
+        cut: Any = getattr(module, "reshard", None)
+        if cut is not None:
+            cut()
 
 
-def widen_head(head: nn.Linear) -> None:
+def widen_head(head: Any) -> None:
     """Have a head computed in fp32 where an engine keeps its weight narrow, or casts what is multiplied."""
 
     def forward(x: Tensor) -> Tensor:
         with torch.autocast(x.device.type, enabled=False):
             bias = None if head.bias is None else head.bias.float()
-            return nn.functional.linear(x.float(), head.weight.float(), bias)
+            found: Tensor = nn.functional.linear(x.float(), head.weight.float(), bias)
+            return found
 
     head.forward = forward
 

@@ -45,6 +45,7 @@ def is_proven(run: Path) -> bool:
     return bool(json.loads((run / "model" / "plaudit.json").read_text(encoding="utf-8"))["proof"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", ["model", "language"])
 def test_fsdp_trains_what_ddp_does(sharders: Parent, plain: Path, place: Path, tmp_path: Path, model: str) -> None:
     out = tmp_path / "run"
