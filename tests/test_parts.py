@@ -75,6 +75,23 @@ class TestFolder:
         Parts(str(tmp_path / "b.jsonl"), PLAN | {"model": "c"}, Ranks()).close()
         assert first.numbers() == [0]
 
+    def test_an_output_of_another_kind_goes_on_from_them_unless_someone_is_at_work(self, tmp_path: Path) -> None:
+        first = Parts(str(tmp_path / "out.csv.gz"), PLAN, Ranks())
+        first.write(0, [{}])
+        busy = Parts(str(tmp_path / "out.jsonl"), PLAN, Ranks())
+        assert busy.numbers() == [] and busy.notes == []
+        busy.close()
+        first.close()
+        for other in (
+            Parts(str(tmp_path / "other.jsonl"), PLAN, Ranks()),
+            Parts(str(tmp_path / "out.jsonl"), {}, Ranks()),
+        ):
+            assert other.numbers() == []
+            other.close()
+        again = Parts(str(tmp_path / "out.jsonl"), PLAN, Ranks())
+        assert again.numbers() == [0] and names(tmp_path) == {again.folder.name}
+        assert again.notes == [f"{tmp_path / 'out.jsonl'}: what was scored for another kind of output is taken over"]
+
     def test_a_second_process_is_refused_until_the_first_has_gone(self, tmp_path: Path) -> None:
         out = str(tmp_path / "out.jsonl")
         first = Parts(out, PLAN, Ranks())

@@ -187,6 +187,24 @@ def test_a_table_takes_a_reason_that_comes_after_its_columns_are_fixed(
     assert found == [None] * 1099 + [["empty completion"]]
 
 
+@pytest.mark.parametrize("suffix", [".csv", ".parquet", ".csv.gz"])
+def test_a_table_that_cannot_hold_the_rows_loses_no_score(net: RewardModel, tmp_path: Path, suffix: str) -> None:
+    rows = [{"prompt": "w8", "completions": ["w9", f"w{10 + n % 80}"]} for n in range(1100)]
+    data = write_lines(tmp_path / "in.jsonl", [*rows[:-1], rows[-1] | {"late": 1}])
+    out = tmp_path / f"out{suffix}"
+    with pytest.raises(InputError, match=r"field 'late': this column came after the first 1000 rows") as caught:
+        score_file(net, data, out, window=128)
+    assert str(caught.value).endswith(f"run the same command with -o {tmp_path / 'out.jsonl'} to go on from them")
+    assert len(names(tmp_path)) == 2 and not out.exists()
+    with ScoreJob([str(data)], str(tmp_path / "out.jsonl")) as job:
+        job.open(net, ScoreSettings(window=128, budget=512))
+        assert job.count_done() == 1100
+        job.score()
+        assert job.scorer.tally.groups == 0 and job.merge().rows == 1100
+    assert f"{tmp_path / 'out.jsonl'}: what was scored for another kind of output is taken over" in job.notes
+    assert names(tmp_path) == {"in.jsonl", "out.jsonl"}
+
+
 def test_what_cannot_be_scored_is_null_with_a_reason_and_counted(net: RewardModel, tmp_path: Path) -> None:
     rows = group_rows(10)
     rows[3]["completions"] = ["w8", "", " ".join(["w9"] * 60)]

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import glob
 import hashlib
 import json
 import os
@@ -92,6 +93,7 @@ class Parts:
                 return
             if ranks.rank == 0:
                 self._remove_others(target.parent, lead)
+                self._adopt(target, name)
             self.folder.mkdir(exist_ok=True)
             self._lock = self._take(self.folder, f"rank-{ranks.rank}")
 
@@ -106,6 +108,17 @@ class Parts:
                 f"{self.out}: what an earlier run had scored was for another model, other data or other settings, "
                 "and was removed"
             )
+
+    def _adopt(self, target: Path, name: str) -> None:
+        """Go on from the same plan's parts for an output that differs in its suffix, which could not be written."""
+        stem = target.name.partition(".")[0]
+        for other in sorted(target.parent.glob(f".{glob.escape(stem)}.*.parts-{name}")):
+            if self.folder.exists():
+                return
+            with contextlib.suppress(InputError):  # someone is at work on them
+                self._take(other, "rank-0").release()
+                other.rename(self.folder)
+                self.notes.append(f"{self.out}: what was scored for another kind of output is taken over")
 
     def _take(self, folder: Path, name: str) -> BaseFileLock:
         from filelock import FileLock, Timeout

@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, fields, replace
 from itertools import islice
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -263,13 +264,14 @@ class ScoreJob:
         """The time of writing the output: whoever cannot is told that nothing has to be scored again."""
         try:
             yield
-        except (DataError, ConfigError):
-            raise
         except InputError as error:
-            if self.parts.is_passing:
+            is_table = isinstance(error, DataError) and error.file == self.out
+            if self.parts.is_passing or (isinstance(error, DataError | ConfigError) and not is_table):
                 raise
+            stem = Path(self.out).name.partition(".")[0]
+            again = f"with -o {Path(self.out).with_name(f'{stem}.jsonl')}" if is_table else "again"
             raise InputError(
-                f"{error}; the scores are kept in {self.parts.folder}: run the same command again to go on from them"
+                f"{error}; the scores are kept in {self.parts.folder}: run the same command {again} to go on from them"
             ) from None
 
     def _changed(self) -> DataError:
@@ -367,7 +369,8 @@ def _join(summary: Summary, writer: RowWriter, row: Row, found: dict[str, Any], 
     summary.rows += 1
     summary.completions += len(scores)
     summary.scored += sum(score is not None for score in scores)
-    summary.unscored.update(reason for reason in reasons if reason)
+    # "too long: 613 tokens": what is counted is the kind, the row itself has the number.
+    summary.unscored.update(reason.partition(": ")[0] for reason in reasons if reason)
 
 
 def _clear(summary: Summary, row: Row) -> Raw:
