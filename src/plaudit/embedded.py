@@ -75,8 +75,6 @@ def resolve_model(name: str, *, say: Say = say_on_stderr) -> Path:
         return convert_gguf(GgufFile(path=path, name=path.stem, sha256=hash_file(path)), say=say)
     if path.exists():
         raise ModelError(f"{name} is a file, a model is a folder (or a .gguf file); name the folder that holds it")
-    if path.suffix == ".gguf":  # "models/x.gguf" looks like a hub name, and none ends so
-        raise ModelError(f"{name} is not there; check the path, or name a folder")
     if name == EMBEDDED:
         return resolve_embedded(say=say)
     if looks_like_hub_name(name):
@@ -112,8 +110,8 @@ def resolve_embedded(*, say: Say = say_on_stderr) -> Path:
 
 
 def looks_like_hub_name(name: str) -> bool:
-    """`owner/name`, and `owner/name@revision`."""
-    return re.fullmatch(r"[\w-][\w.-]*/[\w.-]+(@[\w./-]+)?", name) is not None
+    """`owner/name`, and `owner/name@revision`; a `folder/file.gguf` that is not there is neither."""
+    return re.fullmatch(r"[\w-][\w.-]*/[\w.-]+(@[\w./-]+)?", name) is not None and not name.endswith(".gguf")
 
 
 def hub_answers(name: str, *, timeout_s: float = 3.0) -> bool:
