@@ -372,3 +372,30 @@ def test_masters_go_on_from_a_saved_state_bit_for_bit() -> None:
             optimizer.zero_grad()
         runs.append([p.detach().clone() for p in weights])
     assert all(torch.equal(a, b) for a, b in zip(*runs, strict=True))
+
+
+def test_a_step_knows_nothing_of_the_gradients_before_it(folder: Path, tmp_path: Path) -> None:
+    """The norm of each step's gradient, in a run of three, is that of the step alone on the weights of that moment."""
+    from transformers import TrainerCallback
+
+    loss, net = LossSettings(), load(folder, "bfloat16")
+    examples = make_examples(net, make_groups(12), loss)
+    trainer = make_trainer(net, examples, tmp_path, loss, groups=4, max_steps=3, max_grad_norm=1e9)
+    before: list[dict[str, Tensor]] = []
+
+    class Watch(TrainerCallback):
+        def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            before.append({k: v.clone() for k, v in net.hf.state_dict().items()})
+
+    trainer.add_callback(Watch())
+    trainer.train()
+    norms = [row["grad_norm"] for row in trainer.state.log_history if "grad_norm" in row]
+    for step, (weights, norm) in enumerate(zip(before, norms, strict=True)):
+        alone_net = load(folder, "bfloat16")
+        alone_net.hf.load_state_dict(weights)
+        twin = make_trainer(alone_net, examples, tmp_path, loss, groups=4)
+        twin.create_optimizer()
+        twin.training_step(twin.model, twin.steps[step])
+        assert twin._masters is not None
+        grads = [m.grad for m in twin._masters.masters() if m.grad is not None]
+        assert norm == pytest.approx(float(torch.nn.utils.get_total_norm(grads)), rel=1e-3)

@@ -80,9 +80,15 @@ class MasterOptimizer(Optimizer):
             dist.all_reduce(master.grad)
 
     def step(self, closure: Callable[[], float] | None = None) -> Any:
-        """Move the masters, and round them into the model."""
+        """Move the masters, round them into the model, and forget their gradients.
+
+        A Trainer forgets those of the model after a step, and knows nothing of the masters': what stayed there would be
+        added to the next step's.
+        """
         found = self.inner.step(closure)
         narrow = [(weight, master) for weight, master in self.pairs if weight is not master]
+        for _, master in narrow:
+            master.grad = None
         with torch.no_grad():
             torch._foreach_copy_([weight for weight, _ in narrow], [master for _, master in narrow])
         return found
