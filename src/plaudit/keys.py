@@ -35,8 +35,8 @@ def opening_key(group: Group) -> Key:
 
     Prompts that are further turns of one conversation have the same opening, and know each other's answers.
     """
-    prompt = group.prompt
-    first = next((at for at, turn in enumerate(prompt) if not isinstance(turn, str) and turn.get("role") == "user"), -1)
+    prompt = () if isinstance(group.prompt, str) else group.prompt
+    first = next((at for at, turn in enumerate(prompt) if turn.get("role") == "user"), -1)
     if first < 0 or first == len(prompt) - 1:
         return prompt_key(group)
     return digest_texts(normalise_text(part) for part in _turn_texts(prompt[: first + 1]))
