@@ -18,6 +18,9 @@ import plaudit
 from plaudit import __version__
 from plaudit.checkpoint import CARD
 from plaudit.errors import ConfigError, ModelError
+from plaudit.group import Completion, Group
+from plaudit.render import Renderer
+from plaudit.saving import Normalisation, measure_normalisation
 from plaudit.score import RewardModel
 from tiny import TEMPLATE, make_tokenizer, save_model
 
@@ -255,3 +258,57 @@ class TestWhole:
         rm.save(tmp_path / ".model.replaced")
         rm.save(tmp_path / "model")
         assert names(tmp_path) == {"model"}
+
+
+class TestClosing:
+    """A template that ends an answer with nothing gets EOS from us, and in a saved folder from itself."""
+
+    OPEN = "{% for m in messages %}\n[{{ m['role'] }}] {{ m['content'] }}{% endfor %}"
+
+    def test_the_saved_template_gives_everyone_the_tokens_that_are_scored(
+        self, rm: RewardModel, tmp_path: Path
+    ) -> None:
+        from transformers import AutoTokenizer
+
+        for n, template in enumerate((self.OPEN, "\n" + self.OPEN + "\n   ", "  {%- set x = 1 -%}" + self.OPEN)):
+            rm.tokenizer = make_tokenizer(template)
+            before = rm.score(QUESTION, ANSWERS)
+            renderer = Renderer(rm.tokenizer)
+            [wanted] = renderer.render([Group(prompt=QUESTION, completions=(Completion(content=ANSWERS[0]),))])
+            saved = rm.save(tmp_path / str(n))
+            tokenizer = AutoTokenizer.from_pretrained(saved)
+            turns = [{"role": "user", "content": QUESTION}, {"role": "assistant", "content": ANSWERS[0]}]
+            ids = tokenizer.apply_chat_template(turns, return_dict=False)
+            assert wanted.ids[0] is not None and ids == wanted.ids[0].tolist() and ids[-1] == tokenizer.eos_token_id
+            again = load(saved)
+            assert again.score(QUESTION, ANSWERS) == pytest.approx(before, rel=1e-6)
+            assert not any("EOS" in note for note in Renderer(again.tokenizer).notes), "nothing is left to append"
+            twice = again.save(tmp_path / f"{n}-again")
+            assert AutoTokenizer.from_pretrained(twice).chat_template == tokenizer.chat_template
+
+    def test_an_answer_that_ends_with_eos_gets_no_second_one_and_a_generation_prompt_none(
+        self, rm: RewardModel, tmp_path: Path
+    ) -> None:
+        from transformers import AutoTokenizer
+
+        rm.tokenizer = make_tokenizer(self.OPEN)
+        tokenizer = AutoTokenizer.from_pretrained(rm.save(tmp_path / "saved"))
+        text = tokenizer.apply_chat_template([{"role": "assistant", "content": "w30</s>"}], tokenize=False)
+        assert text == "[assistant] w30</s>"
+        question = [{"role": "user", "content": "w30"}]
+        assert tokenizer.apply_chat_template(question, tokenize=False, add_generation_prompt=True) == "[user] w30"
+
+    def test_one_that_closes_its_answers_is_left_alone(self, rm: RewardModel, tmp_path: Path) -> None:
+        from transformers import AutoTokenizer
+
+        assert AutoTokenizer.from_pretrained(rm.save(tmp_path / "saved")).chat_template == TEMPLATE
+
+
+class TestNormalisation:
+    def test_mean_and_sample_deviation_of_the_scores_that_are_there(self) -> None:
+        found = measure_normalisation([1.0, None, 3.0, float("nan"), 8.0], source="some data", digest="abc")
+        assert found == Normalisation(mean=4.0, std=pytest.approx(13**0.5), count=3, source="some data", digest="abc")
+
+    @pytest.mark.parametrize("scores", [[], [1.0], [2.0, 2.0, 2.0], [None, 1.0]])
+    def test_there_is_none_where_nothing_can_be_divided_by(self, scores: list[float | None]) -> None:
+        assert measure_normalisation(scores, source="some data") is None

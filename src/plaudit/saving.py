@@ -3,28 +3,59 @@
 Stands above `model`, beside `loading`. The folder is what plain transformers, TRL, vLLM and OpenRLHF agree on: one head
 of one label, a regression (so that servers return the raw score), a pad token that no conversation ends with, the same
 in tokenizer and configuration (transformers reads the score before the first pad), and the chat template that was used,
-its dates frozen. `plaudit.json` says what no other file has room for. Invariant: a folder is whole, or it is not there.
+its dates frozen and its answers closed. `plaudit.json` says what no other file has room for. Invariant: a folder is
+whole, or it is not there.
 """
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
+import math
 import shutil
-from collections.abc import Mapping
+import statistics
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
 from plaudit.checkpoint import CARD
-from plaudit.errors import ModelError, TemplateError
+from plaudit.errors import ConfigError, ModelError, TemplateError
 from plaudit.loading import linear_head, quiet_transformers
 from plaudit.render import Renderer, RenderSettings
-from plaudit.templates import choose_pad_id
+from plaudit.templates import choose_pad_id, close_template, read_template
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+NORMALISATION = "normalisation"
+"""Where plaudit.json keeps mean and spread of scores; None there takes them out of the folder."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Normalisation:
+    """Mean and spread of raw scores on reference data, and which data that was; (score - mean) / std is normalised."""
+
+    mean: float
+    std: float
+    count: int
+    source: str
+    digest: str | None = None
+
+
+def measure_normalisation(
+    scores: Iterable[float | None], *, source: str, digest: str | None = None
+) -> Normalisation | None:
+    """Mean and sample deviation of the scores that are there; None if fewer than two are, or all are the same."""
+    found = [score for score in scores if score is not None and math.isfinite(score)]
+    spread = statistics.stdev(found) if len(found) > 1 else 0.0
+    if spread == 0:
+        return None
+    return Normalisation(mean=statistics.fmean(found), std=spread, count=len(found), source=source, digest=digest)
 
 
 def save_parts(
@@ -35,17 +66,31 @@ def save_parts(
     prefix: str | None,
     card: Mapping[str, Any],
 ) -> Path:
-    """Write the folder beside its place, then move it there; `prefix` names the head, None leaves it its own name."""
+    """Write the folder, whole or not at all; `prefix` names the head, None leaves it its own name."""
+    if any(".base_layer." in name for name, _ in hf.named_parameters()):
+        raise ConfigError(
+            f"{target}: a model with adapters came, one without was needed; "
+            "save it while they are merged (lora.merging), or save the adapter (lora.save_adapter)"
+        )
+    with drafting(target) as draft:
+        writable = prepare_tokenizer(tokenizer, hf)
+        _describe(hf, int(writable.pad_token_id), prefix, card)
+        with quiet_transformers():
+            hf.save_pretrained(draft, state_dict=rename_head(hf, prefix))
+            writable.save_pretrained(draft)
+        write_card(draft, card)
+    return target
+
+
+@contextlib.contextmanager
+def drafting(target: Path) -> Iterator[Path]:
+    """A folder beside the target's place to write into; it takes that place at the end, unless something fails."""
     _check_target(target)
     draft, old = (target.with_name(f".{target.name}.{word}") for word in ("writing", "replaced"))
     shutil.rmtree(draft, ignore_errors=True)
     try:
-        writable = _prepare_tokenizer(tokenizer, hf)
-        _describe(hf, int(writable.pad_token_id), prefix)
-        with quiet_transformers():
-            hf.save_pretrained(draft, state_dict=_rename_head(hf, prefix))
-            writable.save_pretrained(draft)
-        (draft / CARD).write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
+        draft.mkdir(parents=True)
+        yield draft
         shutil.rmtree(old, ignore_errors=True)
         if target.exists():
             target.rename(old)
@@ -56,29 +101,41 @@ def save_parts(
             old.rename(target)
         raise
     shutil.rmtree(old, ignore_errors=True)
-    return target
+
+
+def write_card(folder: Path, card: Mapping[str, Any]) -> None:
+    """plaudit.json."""
+    (folder / CARD).write_text(json.dumps(card, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def _check_target(target: Path) -> None:
     if target.is_dir():
-        if not (target / "config.json").is_file() and any(target.iterdir()):
+        known = any((target / name).is_file() for name in ("config.json", "adapter_config.json"))
+        if not known and any(target.iterdir()):
             raise ModelError(f"{target}: a folder that is not a model is there; name a new one, or remove it")
     elif target.exists():
         raise ModelError(f"{target}: a file is there, a folder for the model was needed; name a new one, or remove it")
 
 
-def _describe(hf: PreTrainedModel, pad_id: int, prefix: str | None) -> None:
+def _describe(hf: PreTrainedModel, pad_id: int, prefix: str | None, card: Mapping[str, Any]) -> None:
     config = hf.config
     config.num_labels, config.problem_type = 1, "regression"
     config.pad_token_id = config.get_text_config().pad_token_id = pad_id
+    if NORMALISATION in card:
+        # OpenRLHF reads both or neither.
+        for name in ("mean", "std"):
+            if card[NORMALISATION] is not None:
+                setattr(config, name, card[NORMALISATION][name])
+            elif hasattr(config, name):
+                delattr(config, name)
     if prefix:
         config.value_head_prefix = prefix
     elif hasattr(config, "value_head_prefix"):
         del config.value_head_prefix
 
 
-def _rename_head(hf: PreTrainedModel, prefix: str | None) -> dict[str, Any]:
-    """The weights by name, the head's name following the prefix."""
+def rename_head(hf: PreTrainedModel, prefix: str | None) -> dict[str, Any]:
+    """The weights by the names that they are saved under: the head's follows the prefix."""
     state: dict[str, Any] = hf.state_dict()
     [name] = [name for name, module in hf.named_modules() if module is linear_head(hf)]
     if prefix and prefix != name:
@@ -89,7 +146,7 @@ def _rename_head(hf: PreTrainedModel, prefix: str | None) -> dict[str, Any]:
     return state
 
 
-def _prepare_tokenizer(tokenizer: PreTrainedTokenizerBase, hf: PreTrainedModel) -> PreTrainedTokenizerBase:
+def prepare_tokenizer(tokenizer: PreTrainedTokenizerBase, hf: PreTrainedModel) -> PreTrainedTokenizerBase:
     """A copy that pads with a token which no conversation ends with, and carries the template that is used."""
     try:
         renderer = Renderer(tokenizer)
@@ -104,5 +161,7 @@ def _prepare_tokenizer(tokenizer: PreTrainedTokenizerBase, hf: PreTrainedModel) 
     if pad_id != written.pad_token_id:
         written.pad_token = written.convert_ids_to_tokens(pad_id)
     if renderer.chat_template is not None:
-        written.chat_template = renderer.chat_template
+        found = read_template(tokenizer)
+        is_open = found is not None and not found.is_closing and tokenizer.eos_token is not None
+        written.chat_template = close_template(renderer.chat_template) if is_open else renderer.chat_template
     return written

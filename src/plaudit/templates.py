@@ -64,6 +64,19 @@ def freeze_dates(template: str) -> tuple[str, bool]:
     return frozen, True
 
 
+def close_template(template: str) -> str:
+    """The template with EOS after what it renders, unless that ends with it or a generation prompt was asked for.
+
+    A template that ends an answer with nothing gets its EOS from us; in a saved folder, from itself.
+    """
+    # The signs at the tags keep a line break at the template's start, and blanks at its end, from being trimmed.
+    return (
+        "{% set rendered +%}" + template + "{%+ endset %}{{ rendered }}"
+        "{% if eos_token and not add_generation_prompt and not rendered.endswith(eos_token) %}"
+        "{{ eos_token }}{% endif %}"
+    )
+
+
 def read_template(tokenizer: PreTrainedTokenizerBase) -> ChatTemplate | None:
     """The tokenizer's chat template, tried and frozen; None if it has none. TemplateError if it cannot be used."""
     if not tokenizer.chat_template:
