@@ -3,7 +3,7 @@
 #   make TORCH_INDEX=URL venv                     another index for torch (a CPU or CUDA build of your choice)
 PYTHON      ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.14; do \
                  $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
-EXTRAS      := deepspeed,dev,gguf,report
+EXTRAS      := bits,deepspeed,dev,gguf,report
 TORCH_INDEX ?=
 WORKERS     ?= 2
 # Its kernels are compiled when they are first used, and most of them never are.

@@ -25,6 +25,9 @@ LANGUAGE_HEADS = ("lm_head.", "embed_out.", "output.", "cls.", "decoder.")
 CARD = "plaudit.json"
 """What a folder says that transformers has no room for: where it came from, where scores are read, `"head": "new"`."""
 
+BASE_DTYPE = "base_dtype"
+"""Where plaudit.json says in which precision an adapter's base was when it was trained, whatever its files have."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Tensors:
