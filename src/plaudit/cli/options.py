@@ -14,6 +14,9 @@ from cyclopts import Parameter
 Out = Annotated[str, Parameter(alias="-o", metavar="PATH", help="Where the result goes.")]
 """`--out`, `-o`: a file or a folder; `-` is stdout where a command allows it."""
 
+Target = Annotated[str | None, Parameter(name="--out", alias="-o", metavar="PATH", help="Where the result goes.")]
+"""`--out`, `-o`, where a command can do something without it."""
+
 ConfigFile = Annotated[Path, Parameter(alias="-c", metavar="PATH", help="A YAML or TOML file of settings.")]
 """`--config`, `-c`."""
 
