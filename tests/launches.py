@@ -23,7 +23,8 @@ from forks import Parent
 
 ROOT = Path(__file__).resolve().parents[1]
 FAST = ("proof=false", "normalise=false", "checks.enabled=false")
-STEPS = ("train.groups_per_step=8", "train.epochs=2", "train.learning_rate=3e-3", "train.budget=64")
+PACE = ("train.eval_every=3", "train.save_every=3", "train.keep=9")
+STEPS = ("train.groups_per_step=8", "train.epochs=2", "train.learning_rate=3e-3", "train.budget=64", *PACE)
 """A pack of 64 tokens holds no group of seven answers."""
 
 NAMES = ("loss", "accuracy", "margin", "chosen_reward", "min_reward", "eval_loss", "eval_accuracy", "eval_margin")
@@ -55,7 +56,9 @@ def train_command(place: Path, out: Path, *more: str, model: str = "model", fast
     Without `fast` what is saved is proven.
     """
     told = ["train", str(place / model), str(place / "train.jsonl"), "--eval", str(place / "eval.jsonl")]
-    return [*told, "--out", str(out), "split.force_overlap=true", *STEPS, *(FAST[0 if fast else 1 :]), *more]
+    named = {word.partition("=")[0] for word in more}
+    usual = [word for word in (*STEPS, *FAST[0 if fast else 1 :]) if word.partition("=")[0] not in named]
+    return [*told, "--out", str(out), "split.force_overlap=true", *usual, *more]
 
 
 def free_port() -> int:

@@ -58,7 +58,7 @@ def test_fsdp_trains_what_ddp_does(sharders: Parent, plain: Path, place: Path, t
 @pytest.mark.slow
 def test_fsdp_goes_on_where_it_was(sharders: Parent, place: Path, tmp_path: Path) -> None:
     whole, half = tmp_path / "whole", tmp_path / "half"
-    argv = ["precision=float32", "train.eval_every=3", "train.save_every=3", "train.keep=9", *FSDP]
+    argv = ["precision=float32", *FSDP]
     fork_ranks(sharders, train_command(place, whole, *argv), 2)
     stop_after(half, whole, 6)
     fork_ranks(sharders, [*train_command(place, half, *argv), "--resume"], 2)
@@ -87,8 +87,7 @@ def test_sharding_that_is_not_there_is_refused(trainers: Parent, place: Path, tm
 @pytest.mark.parametrize("stage", [2, 3])
 def test_deepspeed_trains_what_ddp_does(plain: Path, place: Path, tmp_path: Path, stage: int) -> None:
     out = tmp_path / "run"
-    told = ("precision=float32", "train.eval_every=3", "train.save_every=3", "train.keep=9")
-    argv = train_command(place, out, *told, f"hf.deepspeed={CONFIGS / f'zero{stage}.json'}", fast=False)
+    argv = train_command(place, out, "precision=float32", f"hf.deepspeed={CONFIGS / f'zero{stage}.json'}", fast=False)
     code, _, err = ending(torchrun(argv, env=CPU))
     assert code == 0, err[-3000:]
     gap, apart = farthest(out, plain / "model")

@@ -60,7 +60,7 @@ def test_other_runs_are_one_too(trainers: Parent, place: Path, tmp_path: Path, m
 @pytest.mark.slow
 def test_a_run_that_was_stopped_goes_on_as_it_was(trainers: Parent, place: Path, tmp_path: Path) -> None:
     whole, half = tmp_path / "whole", tmp_path / "half"
-    argv = ["precision=float32", "train.eval_every=3", "train.save_every=3", "train.keep=9"]
+    argv = ["precision=float32"]
     fork_ranks(trainers, train_command(place, whole, *argv), 2)
     stop_after(half, whole, 6)
     words = fork_ranks(trainers, [*train_command(place, half, *argv), "--resume"], 2)
