@@ -11,11 +11,13 @@ export DS_BUILD_OPS := 0
 VENV        := .venv
 BIN         := $(VENV)/bin
 MADE        := $(VENV)/.made
-PIP         := $(BIN)/python -m pip --disable-pip-version-check install --quiet --progress-bar off --constraint constraints.txt
+TRL         := .venv-bench
+PIP_INSTALL := -m pip --disable-pip-version-check install --quiet --progress-bar off --constraint constraints.txt
+PIP         := $(BIN)/python $(PIP_INSTALL)
 # One OpenMP thread a worker: two busy processes on two cores would otherwise spin against each other.
 PYTEST      := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -p xdist -n $(WORKERS) --dist worksteal
 
-.PHONY: help venv demo test test-slow check format bench-score clean
+.PHONY: help venv demo test test-slow check format bench-score bench-train clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */|/' | awk -F'|' '{printf "make %-12s %s\n", $$1, $$2}'
@@ -56,6 +58,16 @@ format: $(MADE)  ## let ruff put the code in order
 bench-score: $(MADE)  ## scoring against a padded loop and against packing alone
 	$(BIN)/python bench/score.py
 
+bench-train: $(MADE) $(TRL)/.made  ## training against TRL, which lives in an environment of its own
+	$(BIN)/python bench/train.py
+
+$(TRL)/.made: constraints.txt | $(MADE)
+	@test -x $(TRL)/bin/python || $(BIN)/python -m venv $(TRL)
+	@echo "the environment of the benchmark's other side: torch, then TRL"
+	@$(TRL)/bin/python $(PIP_INSTALL) $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch
+	@$(TRL)/bin/python $(PIP_INSTALL) trl==1.16.0
+	@touch $@
+
 clean:  ## remove the environment and everything that was built
-	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
+	rm -rf $(VENV) $(TRL) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

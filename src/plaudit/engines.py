@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator, Mapping
+from dataclasses import is_dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -152,6 +153,13 @@ def widen_head(head: Any) -> None:
             return found
 
     head.forward = forward
+
+
+def keep_wide(plugin: Any) -> None:
+    """Have FSDP2 add up gradients in fp32, and leave what comes out of a module as it came: scores are not rounded."""
+    policy = getattr(plugin, "mixed_precision_policy", None)
+    if is_dataclass(policy) and not isinstance(policy, type) and hasattr(policy, "output_dtype"):
+        plugin.mixed_precision_policy = replace(policy, reduce_dtype=torch.float32, output_dtype=None)
 
 
 def find_asked(told: Mapping[str, Any]) -> str | None:

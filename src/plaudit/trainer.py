@@ -30,7 +30,7 @@ from transformers.trainer import TRAINER_STATE_NAME
 
 from plaudit.batches import Step, StepSet, StepStream, Unit, build_step
 from plaudit.committing import CommittingTrainer
-from plaudit.engines import of_all, reshard, widen_head
+from plaudit.engines import keep_wide, of_all, reshard, widen_head
 from plaudit.errors import InputError
 from plaudit.losses import LossName, LossSettings, OrdinalState, Targets, combine_scores, compute_loss
 from plaudit.masters import MasterOptimizer
@@ -107,6 +107,7 @@ class RewardTrainer(CommittingTrainer):
         )
         if self.is_sharded:
             widen_head(net.head)
+            keep_wide(getattr(self.accelerator.state, "fsdp_plugin", None))
         self.remove_callback(PrinterCallback)  # whoever trains shows what is logged
 
     def tell(self, sentence: str) -> None:
