@@ -126,6 +126,7 @@ def test_flags_that_are_named_are_there(page: Path) -> None:
     known = set(re.findall(r"--[\w-]+", (ROOT / "tests/golden/flags.txt").read_text()))
     known |= {"--help", "--version", "--json", "--debug"}
     foreign = {"--nproc-per-node", "--no-deps", "--index-url", "--only", "--table", "--extra-index-url"}
+    foreign |= {"--runner", "--model-path", "--is-embedding", "--reward"}  # vLLM's, SGLang's and OpenRLHF's
     foreign |= {"--standalone", "--nnodes", "--node-rank", "--master-addr", "--master-port", "--config_file"}
     assert set(re.findall(r"(?<![\w-])--[a-z][\w-]*", page.read_text(encoding="utf-8"))) - known - foreign == set()
 
