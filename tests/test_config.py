@@ -150,15 +150,15 @@ def test_a_text_becomes_the_kind_of_value_that_its_key_takes(override: str, expe
         ("=3", "'=3' came, section.key=value was needed"),
         ("lora=true", "lora: 'true' came (command line), but lora is a section; set what is in it, such as lora.enab"),
         ("hf=3", "hf: 3 came (command line), a table of names and values was needed; set its items, such as hf.NAME"),
-        ("train.epochs=x", "train.epochs: 'x' came (command line), a number above 0 was needed"),
-        ("train.epochs=true", "train.epochs: true came (command line), a number above 0 was needed"),
-        ("train.epochs=", "train.epochs: nothing came (command line), a number above 0 was needed"),
-        ("train.epochs=.inf", "train.epochs: inf came (command line), a number above 0 was needed"),
+        ("train.epochs=x", "train.epochs: 'x' came (command line), a number above 0, or auto was needed"),
+        ("train.epochs=true", "train.epochs: true came (command line), a number above 0, or auto was needed"),
+        ("train.weight_decay=", "train.weight_decay: nothing came (command line), a number of at least 0 was needed"),
+        ("train.epochs=.inf", "train.epochs: inf came (command line), a number above 0, or auto was needed"),
         (
             "train.epochs='2'",
-            "train.epochs: '2' came (command line), a number above 0 was needed; write it without quo",
+            "train.epochs: '2' came (command line), a number above 0, or auto was needed; write it without quo",
         ),
-        ("train.groups_per_step=1.5", "1.5 came (command line), a whole number of at least 1 was needed"),
+        ("train.groups_per_step=1.5", "1.5 came (command line), a whole number of at least 1, or auto was needed"),
         ("train.max_steps=0", "0 came (command line), a whole number of at least 1, or none was needed"),
         ("train.learning_rate=-1", "-1 came (command line), a number above 0, or auto was needed"),
         ("train.betas=0.9", "train.betas: [0.9] came (command line), two numbers were needed"),
@@ -308,7 +308,10 @@ def test_a_file_may_write_yes_and_no_paths_and_dotted_keys(file: Callable[..., P
     ("text", "sentence"),
     [
         ("train:\n  epohcs: 1\n", "unknown key train.epohcs (run.yaml, line 2); did you mean train.epochs?"),
-        ("seed: 1\ntrain.epochs: '2'\n", "train.epochs: '2' came (run.yaml, line 2), a number above 0 was needed"),
+        (
+            "seed: 1\ntrain.epochs: '2'\n",
+            "train.epochs: '2' came (run.yaml, line 2), a number above 0, or auto was needed",
+        ),
         (
             "seed: 1\nseed: 2\n",
             "run.yaml, line 2: the key 'seed' stands on line 1 and again on line 2; keep one of them",
@@ -399,7 +402,7 @@ def test_the_saved_file_reads_back_equal_and_tells_origins(tmp_path: Path, file:
     assert "  learning_rate: 2.0e-05  # derived: 135M parameters\n" in text
     assert "\nout: 'no'  # command line\n" in text
     assert "\n# run.yaml\ndata:\n- a\n" in text
-    assert "  epochs: 1.0\n" in text
+    assert "  epochs: auto\n" in text
     assert read_config(saved).config == settled.config
     plain = yaml.safe_load(text)
     assert (plain["model"], plain["out"]) == ("1e5", "no")
@@ -491,7 +494,7 @@ def test_differences_are_named_with_both_values() -> None:
     now = read("hf.project=b", "train.max_steps=7", "data=b").config
     assert [str(d) for d in compare_configs(was, now)] == [
         "data was ['a'], now ['b']",
-        "train.epochs was 2.0, now 1.0",
+        "train.epochs was 2.0, now 'auto'",
         "train.max_steps was 'none', now 7",
         "hf.run_name was 'a', now 'not there'",
         "hf.project was 'not there', now 'b'",
@@ -515,7 +518,9 @@ def test_the_table_lists_every_key_once_with_type_default_and_meaning() -> None:
     keys = [row[0].strip("`") for row in rows[2:]]
     assert sorted(keys) == sorted([*settings(), *part_keys()])
     cells = {row[0].strip("`"): row for row in rows}
-    assert cells["train.epochs"] == ["`train.epochs`", "number above 0", "`1.0`", "Passes over the training data."]
+    assert cells["train.max_grad_norm"] == [
+        "`train.max_grad_norm`", "number above 0, or none", "`1.0`", "Gradients are scaled down to this norm; none: never.",
+    ]  # fmt: skip
     assert cells["train.budget"][1:3] == ["whole number of at least 1, or auto", "`auto`"]
     assert cells["model"][2] == "required"
     assert cells["loss.ties"][1:3] == ["half or drop", "`half`"]

@@ -35,7 +35,7 @@ def build_arguments(
         "output_dir": str(out),
         "per_device_train_batch_size": 1,  # an item of the loader is a rank's share of a step
         "gradient_accumulation_steps": 1,
-        "num_train_epochs": train.epochs,
+        "num_train_epochs": train.passes,
         "max_steps": train.max_steps or -1,
         "learning_rate": train.learning_rate,
         **_schedule(config),

@@ -124,8 +124,8 @@ class _Descent:
         self.optimizer = torch.optim.AdamW(
             net.head.parameters(), lr=self.rate, weight_decay=fit.weight_decay, betas=fit.betas
         )
-        self.per_epoch = math.ceil(len(features.examples) / fit.groups_per_step)
-        self.steps = fit.max_steps or math.ceil(fit.epochs * self.per_epoch)
+        self.per_epoch = math.ceil(len(features.examples) / fit.step_size)
+        self.steps = fit.max_steps or math.ceil(fit.passes * self.per_epoch)
         self.skips = Skips(most=fit.max_skipped, say=settings.say)
 
     def descend(self) -> dict[str, Any]:
@@ -181,7 +181,7 @@ class _Descent:
     def _step(self, step: int) -> dict[str, float] | None:
         """One step, or none: a loss or a gradient that is not a number moves nothing."""
         epoch, number = divmod(step, self.per_epoch)
-        size = self.settings.fit.groups_per_step
+        size = self.settings.fit.step_size
         order = np.random.default_rng((self.settings.seed, epoch)).permutation(len(self.features.examples)).tolist()
         chosen = order[number * size : (number + 1) * size]
         rows, targets = self.features.draw(chosen)

@@ -1,4 +1,4 @@
-"""What a run leaves to be found out: mode, learning rate, tokens a pack, checkpointing, when to evaluate.
+"""What a run leaves to be found out: mode, learning rate, passes, groups a step, tokens a pack, when to evaluate.
 
 Stands on `config`, `memory` and `model`, above `train`. Every choice comes with the reason that is printed and saved.
 Rates come from public practice by size; our own runs were too small to rank them (LOG.md). Invariant: what a
@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from plaudit.config import Settled
+from plaudit.config.schema import LARGEST_STEP
 from plaudit.memory import free_memory
 from plaudit.model import RewardNet
 
@@ -25,7 +26,12 @@ LORA_FACTOR = 10.0
 LORA_FROM = 1.5e9
 """From this many parameters on, adapters are the default: every weight with its masters takes 16 bytes."""
 
-FEATURE_RATE = 1e-3
+FEATURE_RATE = 3e-3
+FEATURE_EPOCHS = 40.0
+FEWEST_STEPS = 40
+"""Steps below which a step takes fewer groups: a rate has to rise and to fall, and weights have to move."""
+
+SMALLEST_STEP = 8
 LARGEST_BUDGET = {"cpu": 2048, "cuda": 32768}
 SMALLEST_BUDGET = 512
 EVALUATIONS = 8
@@ -70,6 +76,24 @@ def choose_rate(settled: Settled, num_parameters: int) -> Settled:
             {"train.learning_rate": rate * LORA_FACTOR}, f"{LORA_FACTOR:g} x the rate of {rate:g} for every weight"
         )
     return settled.settle({"train.learning_rate": rate}, f"{num_parameters / 1e9:.2g}B parameters, all trained")
+
+
+def choose_steps(settled: Settled, num_groups: int | None) -> Settled:
+    """Passes and groups a step; of a stream nobody knows how many groups come."""
+    train = settled.config.train
+    is_frozen = train.backbone == "frozen"
+    if train.epochs is None:
+        why = "a head on fixed features learns in seconds" if is_frozen else "what is seen twice is soon known by heart"
+        settled = settled.settle({"train.epochs": FEATURE_EPOCHS if is_frozen else 1.0}, why)
+    if train.groups_per_step is None:
+        size, why = LARGEST_STEP, "as many as gain anything"
+        if num_groups is not None and train.max_steps is None:
+            total = num_groups * settled.config.train.passes
+            size = min(LARGEST_STEP, max(SMALLEST_STEP, 2 ** int(math.log2(max(1.0, total / FEWEST_STEPS)))))
+            if size < LARGEST_STEP:
+                why = f"{num_groups:,} groups, at least {FEWEST_STEPS} steps where they allow it"
+        settled = settled.settle({"train.groups_per_step": size}, why)
+    return settled
 
 
 def measure_memory(net: RewardNet) -> Memory:
@@ -126,14 +150,17 @@ def count_steps(settled: Settled, num_groups: int) -> int:
     train = settled.config.train
     if train.max_steps is not None:
         return train.max_steps
-    return math.ceil(train.epochs * -(-num_groups // train.groups_per_step))
+    return math.ceil(train.passes * -(-num_groups // train.step_size))
 
 
 def count_flops(net: RewardNet) -> float:
-    """Of one token, forward and backward: 6 a weight that is trained, 4 a frozen one in a matrix product (2 + 2)."""
+    """Of one token, forward and backward: 6 a weight that is trained, 4 a frozen one in a matrix product (2 + 2).
+
+    A backbone that is frozen as a whole is never gone through backward: 2 a weight."""
     embeddings = {id(p) for m in net.hf.modules() if isinstance(m, nn.Embedding) for p in m.parameters()}
     weights = [p for p in net.backbone.parameters() if p.ndim >= 2 and id(p) not in embeddings]
-    return float(sum((6 if p.requires_grad else 4) * p.numel() for p in weights))
+    frozen = 4 if any(p.requires_grad for p in net.backbone.parameters()) else 2
+    return float(sum((6 if p.requires_grad else frozen) * p.numel() for p in weights))
 
 
 def estimate(net: RewardNet, settled: Settled, *, tokens: tuple[int, int], gflops: float) -> dict[str, Any]:

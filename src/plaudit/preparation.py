@@ -36,6 +36,7 @@ from plaudit.plan import (
     choose_mode,
     choose_pace,
     choose_rate,
+    choose_steps,
     count_steps,
     estimate,
     measure_memory,
@@ -98,6 +99,7 @@ def prepare(settled: Settled, *, ranks: Ranks | None = None, say: Say = say_on_s
     # Every rank as the first one: a rank that computes activations twice would wait for weights that no other sends.
     settled = from_first(choose_memory(settled, measure_memory(net), net.device))
     session = _render(settled, ranks, say, (corpus, groups, net, loss))
+    settled = choose_steps(settled, None if session.stream else len(session.train))
     session.settled = choose_pace(settled, count_steps(settled, len(session.train)))
     return session
 
@@ -254,13 +256,13 @@ def set_trained(net: RewardNet, config: TrainConfig, loss: LossSettings) -> list
 def describe_plan(session: Session) -> dict[str, Any]:
     """What a run would do and take, for `--dry-run`."""
     config, steps = session.config, count_steps(session.settled, len(session.train))
-    groups = steps * config.train.groups_per_step if session.stream else len(session.train)
-    passes = (steps * config.train.groups_per_step if config.train.max_steps else config.train.epochs * groups) / len(
-        session.train
-    )
+    groups = steps * config.train.step_size if session.stream else len(session.train)
+    seen = steps * config.train.step_size if config.train.max_steps else config.train.passes * groups
+    passes = seen / len(session.train)
+    computed = 1.0 if config.train.backbone == "frozen" else passes
     unique = sum(e.size for e in session.train)
     total = sum(len(ids) for e in session.train for ids in e.ids if ids is not None)
-    tokens = (round(unique * passes), round(total * passes))
+    tokens = (round(unique * computed), round(total * computed))
     found = estimate(session.net, session.settled, tokens=tokens, gflops=session.gflops)
     return {
         "groups": groups,

@@ -124,7 +124,7 @@ def fit_packs(session: Session, run: RunFolder | None, show: Show | None) -> dic
     if config.train.gradient_checkpointing == "on":
         net.save_memory()
     drawing = StepSettings(
-        groups=config.train.groups_per_step, budget=int(config.train.budget or 2048), seed=config.seed,
+        groups=config.train.step_size, budget=int(config.train.budget or 2048), seed=config.seed,
         rank=session.ranks.rank, world=session.ranks.world,
         by_token=LOSSES[session.loss.name].reads is Reads.TOKENS,
     )  # fmt: skip
@@ -260,7 +260,7 @@ def finish(session: Session, run: RunFolder, numbers: Mapping[str, Any]) -> dict
     card: dict[str, Any] = {
         "trained": {
             "loss": session.loss.card(), "groups": len(session.train), "data": session.corpus.digests,
-            "learning_rate": config.train.learning_rate, "epochs": config.train.epochs, "seed": config.seed,
+            "learning_rate": config.train.learning_rate, "epochs": config.train.passes, "seed": config.seed,
             "lora": bool(config.lora.enabled), "eval": numbers.get("eval", {}),
             "seen": _build_seen(session, int(numbers.get("steps") or 0)).write(run.path),
             **({"ordinal": numbers["thresholds"]} if numbers.get("thresholds") else {}),
@@ -283,7 +283,7 @@ def _build_seen(session: Session, steps: int) -> SeenData:
     corpus = session.corpus
     if isinstance(corpus, Corpus):
         return build_seen(session.groups)
-    return build_seen(islice(corpus.open(), steps * session.config.train.groups_per_step))
+    return build_seen(islice(corpus.open(), steps * session.config.train.step_size))
 
 
 def _rows(run: RunFolder) -> list[dict[str, Any]]:

@@ -21,6 +21,9 @@ from plaudit.config.elsewhere import MODEL_ARGS, NO_USE, OWNED
 NOTHING = ("auto", "none")
 """The words for None."""
 
+LARGEST_STEP = 64
+"""Groups in a step, if nobody says how many and data are plenty."""
+
 SWITCH = {"true": "on", "yes": "on", "false": "off", "no": "off"}
 """What else people write where the choice is on or off."""
 
@@ -192,11 +195,16 @@ Schedule = Literal[
 class FitConfig(Section):
     """How the loss is minimised: steps, rates, memory, and what is kept."""
 
-    epochs: float = Field(default=1.0, gt=0, description="Passes over the training data.")
+    epochs: float | None = Field(
+        default=None, gt=0, description="Passes over the training data; auto: 1, and 40 for a head on fixed features."
+    )
     max_steps: Step | None = Field(
         default=None, description="Optimizer steps, in place of epochs; none: as many as epochs are."
     )
-    groups_per_step: Step = Field(default=64, description="Groups in one optimizer step, over all devices together.")
+    groups_per_step: Step | None = Field(
+        default=None,
+        description="Groups in one optimizer step, over all devices together; auto: 64, fewer where data are few.",
+    )
     learning_rate: float | None = Field(
         default=None, gt=0, description="Peak rate; auto: by the model's size and mode."
     )
@@ -240,6 +248,16 @@ class FitConfig(Section):
     max_skipped: Step = Field(
         default=5, description="Steps in a row that may be skipped because a number was not finite."
     )
+
+    @property
+    def passes(self) -> float:
+        """Epochs as they were settled."""
+        return self.epochs or 1.0
+
+    @property
+    def step_size(self) -> int:
+        """Groups in a step as they were settled."""
+        return self.groups_per_step or LARGEST_STEP
 
 
 class LoraConfig(Section):
