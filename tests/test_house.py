@@ -282,7 +282,8 @@ def test_public_names_are_pinned_and_there() -> None:
 def flags_of(command: str) -> str:
     """A command's arguments and options on one line, as its parser takes them."""
     arguments = build_app([command]).assemble_argument_collection()
-    words = [" ".join(a.names) if a.field_info.is_keyword else a.field_info.name.upper() for a in arguments]
+    single = [a for a in arguments if a.names != ("*",)]  # a record of options is listed beside its options
+    words = [" ".join(a.names) if a.field_info.is_keyword else a.field_info.name.upper() for a in single]
     return f"{command}: " + " | ".join(words)
 
 

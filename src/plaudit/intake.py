@@ -13,13 +13,14 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
 from plaudit.errors import ConfigError, DataError, InputError
 from plaudit.formats import Columns, Reader, RowWriter
+from plaudit.formats.reader import read_policy
 from plaudit.formats.sources import STDIN, Source, resolve_sources
 from plaudit.parts import Parts, is_passing
 
@@ -34,6 +35,14 @@ class ReadSettings:
     format: str | None = None
     columns: Columns | None = None
     bad_rows: str = "error"
+
+    def open(self, sources: str | Path | Sequence[str | Path]) -> Reader:
+        """A reader of these sources."""
+        return Reader(sources, format=self.format, columns=self.columns, bad_rows=self.bad_rows)
+
+    def quietly(self) -> ReadSettings:
+        """For a look at rows that are read again: bad ones are set aside then, not now."""
+        return self if read_policy(self.bad_rows) is None else replace(self, bad_rows=f"skip={os.devnull}")
 
 
 class Intake:
@@ -54,13 +63,7 @@ class Intake:
 
     def reader(self, *, is_last: bool = False) -> Reader:
         """All rows, once more. Bad ones are set aside where the user said by the last reading, and only by that."""
-        return self._reader(self.sources, is_last=is_last)
-
-    def _reader(self, sources: list[str], *, is_last: bool = False) -> Reader:
-        bad_rows = self.settings.bad_rows
-        if not is_last and bad_rows.startswith("skip=") and bad_rows != "skip=":
-            bad_rows = f"skip={os.devnull}"
-        return Reader(sources, format=self.settings.format, columns=self.settings.columns, bad_rows=bad_rows)
+        return (self.settings if is_last else self.settings.quietly()).open(self.sources)
 
     def _check_paths(self) -> None:
         """What can be known to go wrong at the end is said at the start."""
@@ -87,7 +90,7 @@ class Intake:
             for source in resolve_sources(self.sources):
                 if source.is_url or source.kind == "hub":
                     continue
-                with self._reader([source.place]) as reader:
+                with self.settings.quietly().open(source.place) as reader:
                     for record in islice(reader.records(), 1):
                         reader.interpret(record)
 
@@ -155,7 +158,7 @@ class Intake:
             elif path.stat().st_size > COUNTED:
                 return None
             else:
-                with self.naming(), self._reader([source.place]) as reader:
+                with self.naming(), self.settings.quietly().open(source.place) as reader:
                     total += sum(1 for _ in reader.records())
         return total
 

@@ -201,7 +201,7 @@ def _check_dialects(asked: DataSet, reading: ReadSettings) -> None:
     found: dict[str, str] = {}
     sources = [source for source in resolve_sources(asked.source) if not source.is_url and source.kind != "hub"]
     for source in sources if len(sources) > 1 and reading.format is None else []:
-        with Reader(source.place, columns=reading.columns, bad_rows=_quiet(reading)) as reader:
+        with reading.quietly().open(source.place) as reader:
             next(iter(reader.records()), None)
             found.setdefault(str(reader.dialect), source.name)
     if len(found) > 1:
@@ -212,21 +212,15 @@ def _check_dialects(asked: DataSet, reading: ReadSettings) -> None:
         )
 
 
-def _quiet(reading: ReadSettings) -> str:
-    """The policy for rows that are looked at early: they are set aside later, by those who read them for good."""
-    return reading.bad_rows if read_policy(reading.bad_rows) is None else f"skip={os.devnull}"
-
-
 def _draw(asked: DataSet, folder: Path, wanted: Wanted) -> DataSet:
     """The set, of which only those rows are read that the lot chose, in their order: sorted files stay mixed."""
     lots, most = random.Random(wanted.seed), wanted.limit or 0
     held: list[tuple[float, int, dict[str, Any]]] = []
-    reading = wanted.reading
-    with Reader(asked.source, format=reading.format, columns=reading.columns, bad_rows=_quiet(reading)) as reader:
+    with wanted.reading.quietly().open(asked.source) as reader:
         for at, record in enumerate(reader.records()):
             one = (-lots.random(), at, record.raw)
             (heapq.heappush if len(held) < most else heapq.heappushpop)(held, one)
-        dialect = reader.dialect or reading.format
+        dialect = reader.dialect or wanted.reading.format
     file = folder / f"{asked.name}.drawn.jsonl"
     rows = [dump_row(raw) + b"\n" for _, _, raw in sorted(held, key=lambda one: one[1])]
     _write_if_new(file, lambda stream: stream.writelines(rows))

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from plaudit.cli import options as take
-from plaudit.cli.progress import Progress, say, show
+from plaudit.cli.progress import Progress, say_notes, show
 
 
 def bon(
@@ -50,8 +50,7 @@ def bon(
     reading = ReadSettings(format=format, bad_rows=bad_rows)
     with Progress("reading") as progress:
         report = study_best_of_n(scored, out, settings, reading=reading, watch=lambda done: progress.update(done))
-    for note in dict.fromkeys(report["notes"]):
-        say(note)
+    say_notes(report["notes"])
     show_curve(report)
     show(f"{out}/report.html: the page with the curves; {out}/report.json: its numbers")
     return report | {"out": out}

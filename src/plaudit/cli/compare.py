@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from plaudit.cli import options as take
-from plaudit.cli.progress import ELSEWHERE, say
+from plaudit.cli.progress import ELSEWHERE, say, say_notes
 
 
 def compare(
@@ -15,18 +15,8 @@ def compare(
     out: take.ReportFolder,
     limit: take.Limit = None,
     seed: int = 0,
-    dtype: take.Dtype = "auto",
-    device: take.Device = None,
-    plain: bool = False,
-    max_length: take.MaxLength = None,
-    overlength: take.Overlengths = "error",
-    keep_system: bool = False,
-    budget: take.Budget = None,
-    format: take.Format = None,
-    prompt_key: take.PromptKey = None,
-    chosen_key: take.ChosenKey = None,
-    rejected_key: take.RejectedKey = None,
-    bad_rows: take.BadRows = "error",
+    asked: take.Model = take.MODEL,
+    rows: take.Rows = take.ROWS,
 ) -> dict[str, Any]:
     """Compare two reward models or more on the same labelled data: MODEL MODEL... DATA...
 
@@ -43,36 +33,23 @@ def compare(
     models
         Two folders or names of models at least, then data: files, folders, globs, `-`, any URL, hub:owner/name, or a
         benchmark.
-    plain
-        Prompt + completion as plain text, without the chat template.
-    keep_system
-        Left truncation keeps the system message.
     seed
         Of what is drawn: rows and intervals.
     """
     from plaudit.cli.evalsheet import Follow, show_comparison
     from plaudit.compare import CompareSettings, split_words
     from plaudit.compare import compare as measure
-    from plaudit.evaluate import Asking
-    from plaudit.formats import Columns
-    from plaudit.intake import ReadSettings
     from plaudit.sets import Wanted
 
     named, data = split_words(models)
-    columns = Columns(prompt=prompt_key, chosen=chosen_key, rejected=rejected_key)
-    wanted = Wanted(reading=ReadSettings(format=format, columns=columns, bad_rows=bad_rows), limit=limit, seed=seed)
-    asking = Asking(
-        dtype=dtype, device=device, plain=plain, max_length=max_length, overlength=overlength, keep_system=keep_system,
-        budget=budget,
-    )  # fmt: skip
+    wanted = Wanted(reading=rows.settings(), limit=limit, seed=seed)
     settings = CompareSettings(
-        models=named, data=data, out=out.expanduser(), wanted=wanted, asking=asking, seed=seed
-    )  # fmt: skip
+        models=named, data=data, out=out.expanduser(), wanted=wanted, asking=asked.settings(), seed=seed
+    )
     with Follow() as follow:
         report = measure(settings, say=say, watch=follow.watch_model)
     if report is None:
         return ELSEWHERE  # another process of the same launch has the report
-    for note in report["notes"]:
-        say(note)
+    say_notes(report["notes"])
     show_comparison(report, settings.out)
     return report

@@ -33,11 +33,10 @@ def demo(*, out: Folder = None, full: bool = False, dtype: Dtype = "auto", devic
         Train every weight, not the head alone; a quarter of an hour on two cores.
     """
     say("demo: looking at the data")
+    from plaudit import demo as story
     from plaudit.cli import storybook as book
 
-    folder = book.open_story(out, full=full)
-    from plaudit import demo as story
-
+    folder = story.open_run(out, full=full)
     look = story.look_at_data(folder)
     book.show_data(look)
     with book.Following() as following:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from plaudit.cli import options as take
-from plaudit.cli.progress import say, show
+from plaudit.cli.progress import say, say_notes, show
 
 
 def export(
@@ -53,8 +53,7 @@ def export(
         return {"out": None, "consumers": _show_consumers(check_source(run, device=device))}
     settings = ExportSettings(merge=merge, head_prefix=head_prefix, dtype=dtype, device=device, check=check)
     exported = export_model(run, out, settings)
-    for note in dict.fromkeys(exported.notes):
-        say(note)
+    say_notes(exported.notes)
     published = exported.published
     kind = "adapter" if published.is_adapter else "merged model" if exported.merged else "model"
     show(f"{out}: {kind}, {published.dtype}")

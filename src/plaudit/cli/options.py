@@ -1,15 +1,20 @@
 """Options that several commands share, so that a word means the same in all of them.
 
-Part of the shell (see `plaudit.cli`); imports nothing of the library. Invariant: an option that two commands take is
-declared here once, with its short name and its help.
+Part of the shell (see `plaudit.cli`); imports the library late. Invariant: an option that two commands take is declared
+here once, with its short name and its help; options that always come together are one record.
 """
 
 from __future__ import annotations
 
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
+
+if TYPE_CHECKING:
+    from plaudit.evaluate import Asking
+    from plaudit.intake import ReadSettings
 
 Out = Annotated[str, Parameter(alias="-o", metavar="PATH", help="Where the result goes.")]
 """`--out`, `-o`: a file or a folder; `-` is stdout where a command allows it."""
@@ -27,9 +32,6 @@ Limit = Annotated[
 ]
 """`--limit`, of commands that measure."""
 
-ConfigFile = Annotated[Path, Parameter(alias="-c", metavar="PATH", help="A YAML or TOML file of settings.")]
-"""`--config`, `-c`."""
-
 Dtype = Annotated[
     Literal["float32", "bfloat16", "auto"],
     Parameter(help="What the backbone computes in; auto is bfloat16 where the machine is fast at it."),
@@ -44,16 +46,17 @@ Device = Annotated[
 Format = Annotated[str | None, Parameter(metavar="NAME", help="Read the rows as this dialect instead of detecting it.")]
 """`--format`, on every command that reads rows."""
 
-PromptKey = Annotated[str | None, Parameter(metavar="COLUMN", help="The column that holds the prompt.")]
-ChosenKey = Annotated[str | None, Parameter(metavar="COLUMN", help="The column that holds the preferred answer.")]
-RejectedKey = Annotated[str | None, Parameter(metavar="COLUMN", help="The column that holds the other answer.")]
-"""`--prompt-key`, `--chosen-key`, `--rejected-key`: preference rows under other column names."""
-
 BadRows = Annotated[
     str,
     Parameter(metavar="error|skip=PATH", help="A bad row stops the command, or is written to PATH with its reason."),
 ]
 """`--bad-rows`, on every command that reads rows."""
+
+Plain = Annotated[bool, Parameter(help="Prompt + completion as plain text, without the chat template.")]
+"""`--plain`, on every command that renders rows."""
+
+KeepSystem = Annotated[bool, Parameter(help="Left truncation keeps the system message.")]
+"""`--keep-system`, on every command that can cut rows."""
 
 Overlengths = Annotated[
     Literal["error", "drop", "left", "right", "unscored"],
@@ -96,3 +99,51 @@ Shape = Annotated[
 
 Margin = Annotated[str | None, Parameter(metavar="LOW:HIGH", help="pairs: how far apart the two score, as in 0.5:2.")]
 """`--margin`: a band of score gaps."""
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Rows:
+    """How rows of any origin are read: `--format` to `--bad-rows`, with names for the columns of preference rows."""
+
+    format: Format = None
+    prompt_key: Annotated[str | None, Parameter(metavar="COLUMN", help="The column that holds the prompt.")] = None
+    chosen_key: Annotated[
+        str | None, Parameter(metavar="COLUMN", help="The column that holds the preferred answer.")
+    ] = None
+    rejected_key: Annotated[str | None, Parameter(metavar="COLUMN", help="The column that holds the other answer.")] = (
+        None
+    )
+    bad_rows: BadRows = "error"
+
+    def settings(self) -> ReadSettings:
+        """The same, as the library has it."""
+        from plaudit.formats import Columns
+        from plaudit.intake import ReadSettings
+
+        columns = Columns(prompt=self.prompt_key, chosen=self.chosen_key, rejected=self.rejected_key)
+        return ReadSettings(format=self.format, columns=columns, bad_rows=self.bad_rows)
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Model:
+    """How a model that is measured is loaded, and how text becomes its scores: `--dtype` to `--budget`."""
+
+    dtype: Dtype = "auto"
+    device: Device = None
+    plain: Plain = False
+    max_length: MaxLength = None
+    overlength: Overlengths = "error"
+    keep_system: KeepSystem = False
+    budget: Budget = None
+
+    def settings(self) -> Asking:
+        """The same, as the library has it."""
+        from plaudit.evaluate import Asking
+
+        return Asking(**asdict(self))
+
+
+ROWS, MODEL = Rows(), Model()
+"""What nobody asked to be otherwise."""

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from plaudit.cli import options as take
-from plaudit.cli.progress import Progress, say, show
+from plaudit.cli.progress import Progress, say_notes, show
 
 WINDOW = 8
 Only = Annotated[str | None, Parameter(metavar="NAMES", help="These probes alone, such as padding,bullets.")]
@@ -24,14 +24,10 @@ def probe(
     seed: int = 0,
     dtype: take.Dtype = "auto",
     device: take.Device = None,
-    plain: bool = False,
+    plain: take.Plain = False,
     max_length: take.MaxLength = None,
     budget: take.Budget = None,
-    format: take.Format = None,
-    prompt_key: take.PromptKey = None,
-    chosen_key: take.ChosenKey = None,
-    rejected_key: take.RejectedKey = None,
-    bad_rows: take.BadRows = "error",
+    rows: take.Rows = take.ROWS,
 ) -> dict[str, Any]:
     """Edit answers in DATA, and see what MODEL makes of it; no labels are needed.
 
@@ -52,11 +48,8 @@ def probe(
         Files, folders, globs, any URL, or hub:owner/name.
     limit
         Prompts that are probed, drawn by --seed.
-    plain
-        Prompt + completion as plain text, without the chat template.
     """
     from plaudit.cli.probesheet import begin_report, show_probes
-    from plaudit.formats import Columns, Reader
     from plaudit.probes import ProbeSettings, draw_prompts, measure_sample
     from plaudit.report import PAGE, make_folder, write_report
 
@@ -64,8 +57,7 @@ def probe(
     settings = ProbeSettings(limit=limit, only=names, seed=seed)
     folder = out.expanduser()
     make_folder(folder)
-    columns = Columns(prompt=prompt_key, chosen=chosen_key, rejected=rejected_key)
-    reader = Reader(data, format=format, columns=columns, bad_rows=bad_rows)
+    reader = rows.settings().open(data)
     sample = draw_prompts((row.group for row in reader), settings)
     from plaudit.render import Overlength, RenderSettings  # torch, once the data is known to be there
     from plaudit.score import RewardModel, Scorer, ScoreSettings
@@ -78,8 +70,7 @@ def probe(
         found = measure_sample(scorer, sample, settings=settings, watch=progress.update)
     told = begin_report(model, net, data, reader) | found.as_json()
     told |= {"seed": seed, "seconds": {"score": scorer.tally.seconds}}
-    for note in dict.fromkeys([*reader.notes, *scorer.notes, *scorer.renderer.counts.sentences(), *found.notes]):
-        say(note)
+    say_notes([*reader.notes, *scorer.notes, *scorer.renderer.counts.sentences(), *found.notes])
     show(show_probes(found))
     write_report(told, folder)
     show(f"{folder / PAGE}: {scorer.tally.completions:,} completions of {found.num_prompts:,} prompts")

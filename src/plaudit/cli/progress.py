@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Any
@@ -17,6 +17,8 @@ from rich.console import Console
 from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as Bar
 from rich.table import Column
+
+from plaudit.errors import ConfigError
 
 ELSEWHERE: dict[str, Any] = {}
 """What a command gives when another process of the same launch has its answer; nothing is written then."""
@@ -45,6 +47,12 @@ def say(sentence: str) -> None:
     print(sentence, file=sys.stderr, flush=True)
 
 
+def say_notes(notes: Iterable[str]) -> None:
+    """What a job had to say, each sentence once."""
+    for note in dict.fromkeys(notes):
+        say(note)
+
+
 def show(result: Any) -> None:
     """The result for people (text, or a rich table) on stdout; left out under `--json`."""
     if is_json():
@@ -53,6 +61,15 @@ def show(result: Any) -> None:
         print(result, flush=True)
     else:
         Console(file=sys.stdout).print(result)
+
+
+def report_beside(out: str) -> Callable[[Any], None]:
+    """Where to tell the result of a job whose rows go to `out`: not on stdout if the rows have it for themselves."""
+    if out not in ("-", "/dev/stdout"):
+        return show
+    if is_json():
+        raise ConfigError(f"--out {out} came with --json, and both are for stdout; name a file for the rows")
+    return say
 
 
 class Progress:

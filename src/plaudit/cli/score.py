@@ -5,10 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from plaudit.cli import options as take
-from plaudit.cli.progress import Progress, is_json, say, show
-from plaudit.errors import ConfigError
-
-STDOUT = ("-", "/dev/stdout")
+from plaudit.cli.progress import Progress, report_beside, say, say_notes
 
 
 def score(
@@ -20,19 +17,15 @@ def score(
     dtype: take.Dtype = "auto",
     device: take.Device = None,
     invariant: bool = False,
-    plain: bool = False,
+    plain: take.Plain = False,
     max_length: take.MaxLength = None,
     overlength: take.Overlengths = "error",
-    keep_system: bool = False,
+    keep_system: take.KeepSystem = False,
     budget: take.Budget = None,
     window: int | None = None,
     length_corrected: bool = False,
     per_token: bool = False,
-    format: take.Format = None,
-    prompt_key: take.PromptKey = None,
-    chosen_key: take.ChosenKey = None,
-    rejected_key: take.RejectedKey = None,
-    bad_rows: take.BadRows = "error",
+    rows: take.Rows = take.ROWS,
 ) -> dict[str, Any]:
     """Score every completion of DATA with MODEL; rows keep their order.
 
@@ -55,10 +48,6 @@ def score(
         Files, folders, globs, `-` for stdin, any URL, or hub:owner/name.
     invariant
         The same completion gets bit-identical scores whatever is scored beside it; slower.
-    plain
-        Prompt + completion as plain text, without the chat template.
-    keep_system
-        Left truncation keeps the system message.
     length_corrected
         Add `length_corrected_scores`, by what `plaudit eval --fit-length` stored in the model's folder.
     per_token
@@ -66,16 +55,11 @@ def score(
     window
         Rows read ahead and committed together; 128 on a CPU, 2048 on a GPU.
     """
-    from plaudit.formats import Columns
-    from plaudit.intake import ReadSettings
     from plaudit.render import Overlength, RenderSettings
     from plaudit.scorefile import ScoreJob
 
-    if out in STDOUT and is_json():
-        raise ConfigError(f"--out {out} came with --json, and both are for stdout; name a file for the rows")
-    columns = Columns(prompt=prompt_key, chosen=chosen_key, rejected=rejected_key)
-    reading = ReadSettings(format=format, columns=columns, bad_rows=bad_rows)
-    with ScoreJob(data, out, reading=reading, say=say) as job:
+    report = report_beside(out)
+    with ScoreJob(data, out, reading=rows.settings(), say=say) as job:
         from plaudit.score import RewardModel, Scorer, ScoreSettings  # torch, once the data is known to be there
 
         render = RenderSettings(
@@ -101,9 +85,7 @@ def score(
         if job.ranks.rank != 0:
             return {"rank": job.ranks.rank, "world": job.ranks.world}
         summary = job.merge(readings=readings)
-    for note in dict.fromkeys(job.notes):
-        say(note)
+    say_notes(job.notes)
     precision = str(net.dtype).removeprefix("torch.")
-    report = say if out in STDOUT else show  # the rows have stdout for themselves
     report(f"{out}: {summary.headline()}\n{model}: {precision}, attention back end {net.backend}")
     return summary.as_json() | {"out": out, "model": model, "backend": net.backend, "dtype": precision}

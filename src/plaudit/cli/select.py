@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from plaudit.cli import options as take
-from plaudit.cli.progress import Progress, is_json, say, show
-from plaudit.errors import ConfigError
+from plaudit.cli.progress import Progress, report_beside, say_notes
 
 
 def select(
@@ -61,8 +60,7 @@ def select(
     from plaudit.intake import ReadSettings
     from plaudit.select import select_rows
 
-    if out in ("-", "/dev/stdout") and is_json():
-        raise ConfigError(f"--out {out} came with --json, and both are for stdout; name a file for the rows")
+    report = report_beside(out)
     settings = build_settings(
         rule, shape=shape, share=share, overall=overall, num=per_prompt, margin=margin, min_score=min_score,
         length_corrected=length_corrected, per_token=per_token, near=near, template=template, seed=seed,
@@ -70,9 +68,7 @@ def select(
     with Progress("selecting") as progress:
         reading = ReadSettings(format=format, bad_rows=bad_rows)
         found = select_rows(scored, out, settings, reading=reading, watch=lambda done: progress.update(done))
-    for note in dict.fromkeys(found.notes):
-        say(note)
-    report = say if out in ("-", "/dev/stdout") else show
+    say_notes(found.notes)
     for line in summarise(found, settings, out):
         report(line)
     return found.as_json() | {"out": out, "rule": rule}

@@ -42,13 +42,6 @@ class Following(Follow):
         say(f"demo: {chapter}")
 
 
-def open_story(out: Path | None, *, full: bool) -> Path:
-    """The folder of the story."""
-    from plaudit.demo import open_run
-
-    return open_run(out, full=full)
-
-
 def show_data(look: Look) -> None:
     """Chapter one: what is trained on."""
     kinds = ", ".join(f"{name} {count}" for name, count in look.kinds.items())
