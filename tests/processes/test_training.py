@@ -255,3 +255,25 @@ def test_a_disk_without_room_leaves_the_last_good_checkpoint(
     assert not (out / "checkpoints" / ".writing").exists()
     finish(trainers, [*argv, "--resume"])
     assert_same(out, whole)
+
+
+@pytest.mark.parametrize("cramped", [100], indirect=True)
+def test_a_disk_without_room_for_the_model_keeps_the_run(
+    trainers: Parent, cramped: Parent, wholes: Any, tiny_reward: Path, data: Path, tmp_path: Path
+) -> None:
+    whole, _ = wholes("fp32")
+    out = tmp_path / "run"
+    shutil.copytree(whole, out)
+    (out / "report.json").unlink()
+    shutil.rmtree(out / "model")
+    before = {path.name for path in (out / "checkpoints").iterdir()}
+    argv = [*arguments(tiny_reward, data, out, "fp32"), "--resume"]
+    child = cramped.start(*argv)
+    assert child.wait() == 2
+    lines = child.stderr.read_text().splitlines()
+    assert "Traceback" not in child.stderr.read_text()
+    assert lines[-1].startswith(f"plaudit: error: {out}: the disk is full") and "go on with --resume" in lines[-1]
+    assert not (out / "model").exists() and not (out / "report.json").exists()
+    assert {path.name for path in (out / "checkpoints").iterdir()} == before
+    finish(trainers, argv)
+    assert_same(out, whole)
