@@ -6,6 +6,7 @@ import io
 import json
 import os
 import random
+import re
 import subprocess
 import sys
 import time
@@ -86,7 +87,6 @@ class TestSplit:
         note = said(corpus, "no evaluation data came")
         assert "20 prompts of 400 (20 groups of 400) set aside as 'eval'" in note
         assert "split.eval_share 0.05, seed 0" in note
-        assert corpus.parts[0].set_aside == 20 and corpus.parts[0].used == 380
 
     def test_all_groups_of_a_prompt_stay_together_in_whatever_dress(self, tmp_path: Path) -> None:
         lines = rows(200)
@@ -218,9 +218,9 @@ class TestWeights:
         count = Counter(ids(corpus.train))
         assert Counter(count[f"r{k}"] for k in range(100)) == expected
         assert all(count[f"r{k}"] == 1 for k in range(1000, 1040))
-        assert corpus.parts[0].used == sum(times * number for times, number in expected.items())
         if weight != 1:
-            assert f"by its weight of {weight:g}, {corpus.parts[0].used} are used" in said(corpus, "a: 100 groups read")
+            used = sum(times * number for times, number in expected.items())
+            assert f"by its weight of {weight:g}, {used} are used" in said(corpus, "a: 100 groups read")
 
     def test_a_mix_of_weights_and_a_split(self, tmp_path: Path) -> None:
         parts = [
@@ -321,16 +321,13 @@ class TestSifting:
             *({"prompt": f"good {k}", "completions": two, "labels": [{"better": 0, "worse": 1}]} for k in range(5)),
         ]
         corpus = read(write(tmp_path / "a.jsonl", lines))
-        assert corpus.parts[0].left_out == {
-            "only one completion": 2,
-            "no label": 1,
-            "no label compares two completions": 1,
-            "the completions that are compared are identical": 3,
-            "every label has weight zero": 1,
-        }
-        assert corpus.parts[0].read == 13
-        assert said(corpus, "no label compares") == "a: 1 group of 13 left out: no label compares two completions"
-        assert said(corpus, "only one completion") == "a: 2 groups of 13 left out: only one completion"
+        assert [note for note in corpus.notes if "left out" in note] == [
+            "a: 3 groups of 13 left out: the completions that are compared are identical",
+            "a: 2 groups of 13 left out: only one completion",
+            "a: 1 group of 13 left out: every label has weight zero",
+            "a: 1 group of 13 left out: no label",
+            "a: 1 group of 13 left out: no label compares two completions",
+        ]
 
     def test_labels_that_say_nothing_are_taken_out_of_groups_that_stay(self, tmp_path: Path) -> None:
         line = {
@@ -364,7 +361,7 @@ class TestSifting:
         assert len(read(path, eval_share=0.0).train) == 6
         dropped = read(path, eval_share=0.0, ties="drop")
         assert len(dropped.train) == 5
-        assert dropped.parts[0].left_out == {"every label is a tie, and loss.ties is drop": 1}
+        assert said(dropped, "left out") == "a: 1 group of 6 left out: every label is a tie, and loss.ties is drop"
         # What is measured on keeps its ties whatever the loss does with them.
         kept = read(
             path, ties="drop", evals=[write(tmp_path / "b.jsonl", [{**tie, "prompt": "u"}, *native(rows(5, 50))])]
@@ -394,7 +391,7 @@ class TestSifting:
         lines = [{"prompt": f"{k}", "completions": [f"a{k}"], "labels": [{"ratings": [k % 5]}]} for k in range(40)]
         corpus = read(write(tmp_path / "a.jsonl", [*lines, *native(rows(3))]), learns="ratings")
         assert len(corpus.train) + len(corpus.evals["eval"]) == 40
-        assert corpus.parts[0].left_out == {"no ratings, which regression learns from": 3}
+        assert said(corpus, "left out") == "a: 3 groups of 43 left out: no ratings, which regression learns from"
         assert corpus.alarms == []
         with pytest.raises(DataError, match="3 no ratings"):
             read(write(tmp_path / "b.jsonl", rows(3)), learns="ratings")
@@ -407,11 +404,10 @@ class TestSifting:
             {"prompt": "l", "completions": list("abc"), "labels": [{"ratings": [1, None, 3]}]},
             {"prompt": "m", "completions": list("abc"), "scores": [1, 1, 3]},
         ]
-        report = read(
-            write(tmp_path / "a.jsonl", lines[:2]), write(tmp_path / "b.jsonl", lines[2:]), eval_share=0.0
-        ).parts
-        assert (report[0].comparisons, report[0].ties) == (6 + 1, 0)
-        assert (report[1].comparisons, report[1].ties) == (2, 1)
+        paths = write(tmp_path / "a.jsonl", lines[:2]), write(tmp_path / "b.jsonl", lines[2:])
+        corpus = read(*paths, eval_share=0.0)
+        assert said(corpus, "a: 2 groups read") == "a: 2 groups read, 2 taken with 7 comparisons and 0 ties"
+        assert said(corpus, "b: 1 group read") == "b: 1 group read, 1 taken with 2 comparisons and 1 tie"
 
     def test_rows_without_an_id_are_named_by_file_and_line(self, tmp_path: Path) -> None:
         lines = [{k: v for k, v in row.items() if k != "id"} for row in rows(3)]
@@ -431,7 +427,7 @@ class TestFindings:
         turned = [{**r, "chosen": r["rejected"], "rejected": r["chosen"], "id": f"t{r['id']}"} for r in rows(3)]
         few = read(write(tmp_path / "a.jsonl", [*rows(200), *turned]))
         assert "3 pairs of 200 are judged both ways in different rows; they are kept" in said(few, "both ways")
-        assert few.parts[0].comparisons == 203
+        assert "203 comparisons" in said(few, "a: 203 groups read")
         many = read(write(tmp_path / "b.jsonl", [*rows(20), *turned]))
         assert "3 pairs of 20" in alarmed(many, "both ways")
 
@@ -560,7 +556,7 @@ class TestReading:
 
         monkeypatch.setattr("sys.stdin", Piped)
         corpus = read("-", eval_share=0.0)
-        assert len(corpus.train) == 20 and corpus.parts[0].name == "stdin"
+        assert len(corpus.train) == 20 and said(corpus, "stdin: 20 groups read")
         assert corpus.digests["-"].startswith("groups:")
         with pytest.raises(ConfigError, match="stdin"):
             read("-", evals=["-"])
@@ -612,7 +608,8 @@ def test_the_real_training_data_read_whole(data_folder: Path) -> None:
     paths = sorted(str(path) for path in data_folder.glob("train_*.jsonl.gz"))
     corpus = read(*(Part(path=path, weight=0.25 if "ukp" in path else 1.0, limit=700) for path in paths))
     assert corpus.alarms == []
-    assert sum(report.read for report in corpus.parts) == 5 * 700 + 500 + 610 + 362 + 336
+    read_each = [re.search(r": ([\d,]+) groups read, ", note) for note in corpus.notes]
+    assert sum(int(found[1].replace(",", "")) for found in read_each if found) == 5 * 700 + 500 + 610 + 362 + 336
     kept = {opening_key(group) for group in corpus.evals["eval"]}
     assert kept and not kept & {opening_key(group) for group in corpus.train}
     assert len(corpus.digests) == len(paths)

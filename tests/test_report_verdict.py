@@ -153,7 +153,7 @@ def test_what_is_no_number_is_not_there() -> None:
         assert finite(value) is None
     facts = Facts({"a": 0.5, "a_ci": [0.4, None], "b": 1, "b_ci": (0, 2)})
     assert facts.estimate("a") == Estimate(value=0.5)
-    assert facts.estimate("c", "b") == Estimate(value=1, low=0, high=2)
+    assert facts.estimate("b") == Estimate(value=1, low=0, high=2)
 
 
 def test_a_fall_that_could_be_chance_is_not_called_one() -> None:

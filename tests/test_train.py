@@ -16,7 +16,7 @@ from plaudit.contamination import check_contamination, find_seen, read_seen
 from plaudit.errors import ConfigError, InputError
 from plaudit.formats import read_groups
 from plaudit.model import PLAIN, RewardNet
-from plaudit.runs import read_run
+from plaudit.runs import read_saved
 from plaudit.score import RewardModel
 from schooling import Json, fit, graded_rows, settle, write_rows
 from tiny import TEMPLATE, save_model
@@ -203,8 +203,7 @@ class TestWhatIsLeft:
         assert {path.name for path in out.iterdir()} >= {
             "config.yaml", "environment.json", "metrics.jsonl", "report.json", "seen.npz", "model", "checkpoints"
         }  # fmt: skip
-        run = read_run(out)
-        assert run.read_environment()["data"]
+        assert json.loads((out / "environment.json").read_text())["data"]
         assert {"learning_rate", "loss", "grad_norm", "accuracy", "skipped_steps"} <= set(rows[0])
         keys = [(row["step"], "loss" in row) for row in rows]
         assert len(keys) == len(set(keys)), "a step is told twice"
@@ -223,8 +222,8 @@ class TestWhatIsLeft:
     def test_every_value_that_was_used_is_in_the_config_with_its_reason(self, school: Path, tmp_path: Path) -> None:
         overrides = ("precision=auto", "train.learning_rate=auto", "train.max_steps=2")
         fit(settle(school / "rm", school / "pairs.jsonl", tmp_path / "run", *overrides))
-        config = read_run(tmp_path / "run").settled.config
-        assert config.precision in ("float32", "bfloat16")
+        config = read_saved(tmp_path / "run")
+        assert config is not None and config.precision in ("float32", "bfloat16")
         assert None not in (config.train.learning_rate, config.train.budget, config.train.eval_every)
         text = (tmp_path / "run" / "config.yaml").read_text()
         for key in ("precision: ", "learning_rate: ", "budget: ", "eval_every: "):

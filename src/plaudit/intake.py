@@ -22,6 +22,7 @@ from plaudit.errors import ConfigError, DataError, InputError
 from plaudit.formats import Columns, Reader, RowWriter
 from plaudit.formats.reader import read_policy
 from plaudit.formats.sources import STDIN, Source, resolve_sources
+from plaudit.formats.table import BY_FLAGS
 from plaudit.parts import Parts, is_passing
 
 COUNTED = 200 << 20
@@ -35,10 +36,11 @@ class ReadSettings:
     format: str | None = None
     columns: Columns | None = None
     bad_rows: str = "error"
+    naming: str = BY_FLAGS
 
     def open(self, sources: str | Path | Sequence[str | Path]) -> Reader:
         """A reader of these sources."""
-        return Reader(sources, format=self.format, columns=self.columns, bad_rows=self.bad_rows)
+        return Reader(sources, format=self.format, columns=self.columns, bad_rows=self.bad_rows, naming=self.naming)
 
     def quietly(self) -> ReadSettings:
         """For a look at rows that are read again: bad ones are set aside then, not now."""

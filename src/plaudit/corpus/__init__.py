@@ -1,6 +1,6 @@
 """Settings -> what to train on and what to measure on, and what there is to say about it before anything is learned.
 
-Stands on `formats`, `keys` and `surface`, above `losses`; no torch. In reading order:
+Stands on `intake`, `keys` and `surface`, above `losses`; no torch. In reading order:
 
     settings   what a corpus is made of             reading    a part's sources -> Groups, digests
     sift       Groups that teach something          lengths    how long a stream may be
@@ -15,6 +15,6 @@ from __future__ import annotations
 
 from plaudit.corpus.settings import CorpusSettings, Part
 from plaudit.corpus.stream import CorpusStream, stream_corpus
-from plaudit.corpus.whole import Corpus, PartReport, read_corpus
+from plaudit.corpus.whole import Corpus, read_corpus
 
-__all__ = ["Corpus", "CorpusSettings", "CorpusStream", "Part", "PartReport", "read_corpus", "stream_corpus"]
+__all__ = ["Corpus", "CorpusSettings", "CorpusStream", "Part", "read_corpus", "stream_corpus"]

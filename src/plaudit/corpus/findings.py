@@ -17,29 +17,31 @@ FEW_PAIRS = 2_000
 FEW_EVALUATED = 200
 """Below this many, the accuracy of two models cannot be told apart."""
 
+TRAINING = "training data"
 MANY_COPIES, MANY_CONTRADICTIONS = 0.1, 0.05
 
 
-def find_repetition(ledger: Ledger, where: str) -> tuple[list[str], list[str]]:
+def find_repetition(ledger: Ledger) -> tuple[list[str], list[str]]:
     """Notes and alarms on what came twice, or both ways."""
     notes: list[str] = []
     alarms: list[str] = []
     if copies := ledger.num_copies:
         said = (
-            f"{where}: {count_of(copies, 'group')} of {ledger.num_groups:,} came before, the same to the letter, and "
-            "count twice; take copies out, or give a part a weight"
+            f"{TRAINING}: {count_of(copies, 'group')} of {ledger.num_groups:,} came before, the same to the letter, "
+            "and count twice; take copies out, or give a part a weight"
         )
         (alarms if copies > MANY_COPIES * ledger.num_groups else notes).append(said)
     contradicted, disputed = ledger.count_conflicts()
     if contradicted:
         said = (
-            f"{where}: {count_of(contradicted, 'pair')} of {ledger.num_pairs:,} are judged both ways in different "
+            f"{TRAINING}: {count_of(contradicted, 'pair')} of {ledger.num_pairs:,} are judged both ways in different "
             "rows; they are kept, and teach that neither is better"
         )
         (alarms if contradicted > MANY_CONTRADICTIONS * ledger.num_pairs else notes).append(said)
     if disputed:
         notes.append(
-            f"{where}: labellers disagree on {count_of(disputed, 'pair')} of {ledger.num_pairs:,}; all labels are kept"
+            f"{TRAINING}: labellers disagree on {count_of(disputed, 'pair')} of {ledger.num_pairs:,}; "
+            "all labels are kept"
         )
     return notes, alarms
 
@@ -50,14 +52,11 @@ def find_surface(sifted: Sequence[Sifted], name: str, seed: int) -> tuple[Surfac
     if report is None:
         return None, [too_few(name)], []
     if report.is_alarming:
-        return (
-            report,
-            [],
-            [
-                f"{name}: the label can be read off the surface: {report.sentence()}; a model that is trained on this "
-                "learns the look and not the answer, so make chosen and rejected look alike, or collect other pairs"
-            ],
+        alarm = (
+            f"{name}: the label can be read off the surface: {report.sentence()}; a model that is trained on this "
+            "learns the look and not the answer, so make chosen and rejected look alike, or collect other pairs"
         )
+        return report, [], [alarm]
     return report, [f"{name}: {report.sentence()}"], []
 
 
@@ -69,12 +68,12 @@ def too_few(name: str) -> str:
     )
 
 
-def find_scarcity(num_pairs: int, where: str) -> list[str]:
+def find_scarcity(num_pairs: int) -> list[str]:
     """A note where training data are few."""
     if num_pairs >= FEW_PAIRS:
         return []
     return [
-        f"{where}: {count_of(num_pairs, 'pair')} that are compared, fewer than {FEW_PAIRS:,}; "
+        f"{TRAINING}: {count_of(num_pairs, 'pair')} that are compared, fewer than {FEW_PAIRS:,}; "
         "expect a model that knows length and tone before it knows right from wrong"
     ]
 

@@ -18,10 +18,14 @@ from plaudit.errors import DataError
 from plaudit.formats import Reader
 from plaudit.formats.sources import STDIN, Source, resolve_sources
 from plaudit.group import Group
+from plaudit.intake import ReadSettings
 from plaudit.keys import Key
 
 TOO_MANY_BAD = 0.1
 """More bad rows than this share, and it is the file or the format that is wrong, not a row."""
+
+BY_SETTINGS = "name the columns, or force a dialect with format: data=[{path: ..., chosen_key: ..., rejected_key: ...}]"
+"""What to do about rows that no dialect fits, where data are parts of a corpus."""
 
 LARGE, END = 4 << 30, 1 << 20
 """Hashing a larger file would keep everyone waiting."""
@@ -42,8 +46,8 @@ class PartReader:
         Bad rows are written down where the user said, unless this is a look at rows that are read again.
         """
         part = self.part
-        bad_rows = part.bad_rows if keeps_bad or part.bad_rows == "error" else f"skip={os.devnull}"
-        reader = Reader(places or part.path, format=part.format, columns=part.columns, bad_rows=bad_rows)
+        reading = ReadSettings(format=part.format, columns=part.columns, bad_rows=part.bad_rows, naming=BY_SETTINGS)
+        reader = (reading if keeps_bad else reading.quietly()).open(places or part.path)
         count = 0
         try:
             with reader:

@@ -40,7 +40,6 @@ class Sifted:
     completions: tuple[Key, ...]
     num_comparisons: int
     num_pairs: int
-    num_ties: int
 
 
 @dataclass(kw_only=True, slots=True)
@@ -114,7 +113,6 @@ class Sieve:
             completions=completions,
             num_comparisons=len(said) - num_ties,
             num_pairs=len(pairs),
-            num_ties=num_ties,
         )
 
     def _clean(self, group: Group, completions: tuple[Key, ...]) -> Group:

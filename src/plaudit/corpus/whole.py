@@ -6,7 +6,7 @@ the same rows and seed give the same Corpus whichever file is listed first, and 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from plaudit.corpus.findings import find_repetition, find_scarcity, find_surface, find_uncertainty
@@ -28,25 +28,6 @@ from plaudit.surface import SurfaceReport
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class PartReport:
-    """One part in numbers: Groups read, left out and why, set aside for evaluation, and trained on, copies included.
-
-    `comparisons` and `ties` are those of the Groups that were not left out, before weights.
-    """
-
-    name: str
-    path: str
-    weight: float
-    read: int
-    left_out: Mapping[str, int]
-    changed: Mapping[str, int]
-    comparisons: int
-    ties: int
-    set_aside: int
-    used: int
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class Corpus:
     """What to train on and what to measure on. `notes` say what was done, `alarms` what endangers the result."""
 
@@ -55,8 +36,6 @@ class Corpus:
     notes: list[str]
     alarms: list[str]
     digests: dict[str, str]
-    parts: tuple[PartReport, ...]
-    eval_parts: tuple[PartReport, ...]
     surface: dict[str, SurfaceReport]
 
 
@@ -82,23 +61,6 @@ class Portion:
     tally: Tally
     sifted: list[Sifted]
     digests: dict[str, str]
-    num_set_aside: int = 0
-    num_used: int = 0
-
-    def report(self) -> PartReport:
-        """The part in numbers."""
-        return PartReport(
-            name=self.name,
-            path=self.part.path,
-            weight=self.part.weight,
-            read=self.tally.read,
-            left_out=dict(self.tally.left_out),
-            changed=dict(+self.tally.changed),
-            comparisons=self.tally.comparisons,
-            ties=self.tally.ties,
-            set_aside=self.num_set_aside,
-            used=self.num_used,
-        )
 
 
 def read_corpus(settings: CorpusSettings) -> Corpus:
@@ -120,7 +82,7 @@ def read_corpus(settings: CorpusSettings) -> Corpus:
     if evals:
         book.add(*judge_overlaps(find_overlaps(train, sets), is_forced=settings.force_overlap))
     if settings.learns == "comparisons":
-        book.add(find_scarcity(count_pairs(portions), "training data"))
+        book.add(find_scarcity(count_pairs(portions)))
     book.add(sentence for name, sifted in sets.items() for sentence in find_uncertainty(sifted, name))
     return Corpus(
         train=[one.group for one in train],
@@ -128,8 +90,6 @@ def read_corpus(settings: CorpusSettings) -> Corpus:
         notes=book.notes,
         alarms=book.alarms,
         digests={source: digest for portion in (*portions, *evals) for source, digest in portion.digests.items()},
-        parts=tuple(portion.report() for portion in portions),
-        eval_parts=tuple(portion.report() for portion in evals),
         surface=surface,
     )
 
@@ -164,9 +124,8 @@ def read_evals(readers: Sequence[PartReader], settings: CorpusSettings, book: Bo
     for reader in readers:
         portion, share = read_portion(reader, settings, book, is_training=False), reader.part.weight
         portion.sifted = take_share(portion.sifted, share, settings.seed)
-        portion.num_used = len(portion.sifted)
         if share < 1:
-            book.add([f"{portion.name}: by its weight of {share:g}, {portion.num_used:,} groups are measured on"])
+            book.add([f"{portion.name}: by its weight of {share:g}, {len(portion.sifted):,} groups are measured on"])
         needed = portion.sifted if settings.learns == "ratings" else [o for o in portion.sifted if o.num_comparisons]
         if not needed:
             raise DataError(
@@ -210,7 +169,7 @@ def examine(portions: Sequence[Portion], settings: CorpusSettings, book: Book) -
             book.add(notes, alarms)
             if report is not None:
                 found[portion.name] = report
-    book.add(*find_repetition(ledger, "training data"))
+    book.add(*find_repetition(ledger))
     return found
 
 
@@ -253,14 +212,12 @@ def set_aside(portion: Portion, split: Split | None) -> list[Sifted]:
         return []
     kept = [one for one in portion.sifted if split.holds(one)]
     portion.sifted = [one for one in portion.sifted if not split.holds(one)]
-    portion.num_set_aside = len(kept)
     return kept
 
 
 def use_part(portion: Portion, settings: CorpusSettings, book: Book) -> list[Sifted]:
     """What of a part is trained on, as often as its weight says; and the sentence on it."""
     used = repeat_share(portion.sifted, portion.part.weight, settings.seed)
-    portion.num_used = len(used)
     weight = "" if portion.part.weight == 1 else f"; by its weight of {portion.part.weight:g}, {len(used):,} are used"
     book.add(
         [

@@ -210,5 +210,5 @@ def wrong(value: Any, field: str, needed: str) -> DataError:
 
 def list_names(raw: Iterable[Any]) -> str:
     """Column names for a sentence, the first dozen of them, safe to print."""
-    names = [str(name)[:60].encode("utf-8", "replace").decode("utf-8") for name in raw]
+    names = ["".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(name)[:60]) for name in raw]
     return ", ".join(names[:12]) + (f" and {len(names) - 12} more" if len(names) > 12 else "") if names else "none"

@@ -10,6 +10,7 @@ from typing import Any
 from plaudit.errors import DataError
 from plaudit.formats.content import (
     Raw,
+    as_content,
     build_group,
     check_plain_label,
     refuse,
@@ -48,7 +49,7 @@ def to_group(raw: Raw) -> Group:
         raw,
         ("input", "targets"),
         prompt=take_content(raw, "input"),
-        completions=[take_content({"choices": choice}, "choices") for choice in choices],
+        completions=[as_content(choice, "choices") for choice in choices],
         labels=list(over(labels)),
     )
 

@@ -87,6 +87,12 @@ def check_encodable(value: Any) -> None:
         raise DataError(f"JSON nested too deeply to be kept came; {MEND}") from None
 
 
+def not_utf8(error: UnicodeDecodeError) -> DataError:
+    """Bytes that are not text."""
+    byte = error.object[error.start]
+    return DataError(f"the byte 0x{byte:02X} came where UTF-8 text was needed; convert the file to UTF-8")
+
+
 def dump_json(value: Any) -> str:
     """`value` as JSON on one line, floats in full; raises TypeError, ValueError or RecursionError as json does."""
     return ENCODER.encode(value)

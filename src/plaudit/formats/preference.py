@@ -41,8 +41,18 @@ def is_content(value: object) -> bool:
 
 def to_group(raw: Raw) -> Group:
     """The Group of two of a preference row."""
-    labels = (Preference(better=0, worse=1, margin=take_margin(raw), by=as_name(raw.get("by"), "by")),)
-    return pair_group(raw, labels, used=(*USED, "by"))
+    return pair_group(raw, (read_preference(raw),), used=(*USED, "by"))
+
+
+def read_preference(raw: Raw) -> Preference:
+    """The first over the second, with the row's `margin` and `by`."""
+    return Preference(better=0, worse=1, margin=take_margin(raw), by=as_name(raw.get("by"), "by"))
+
+
+def write_preference(label: Preference) -> Raw:
+    """The way back: `margin` and `by` where they say something."""
+    said = {"margin": label.margin, "by": label.by}
+    return {name: value for name, value in said.items() if value is not None}
 
 
 def pair_group(raw: Raw, labels: Iterable[Label], *, used: Iterable[str]) -> Group:
@@ -79,11 +89,7 @@ def repeats(prompt: Content, answer: Content) -> bool:
 def to_row(group: Group) -> Raw:
     """The preference row of a Group with one preference between two completions."""
     label = only_preference(group, "preference", with_by=True)
-    row = pair_row(group, label.better, label.worse)
-    if label.margin is not None:
-        row["margin"] = label.margin
-    if label.by is not None:
-        row["by"] = label.by
+    row = pair_row(group, label.better, label.worse) | write_preference(label)
     if isinstance(group.meta.get("votes"), list):
         raise refuse(group, "its meta holds a votes list, which would be read as labels")
     return write_fields(group, row)

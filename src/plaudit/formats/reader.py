@@ -20,7 +20,7 @@ from plaudit.formats.dialect import Columns, Dialect
 from plaudit.formats.jsontext import dump_row
 from plaudit.formats.rows import BadRow, Item, read_rows
 from plaudit.formats.sources import STDIN, Source, resolve_sources
-from plaudit.formats.table import detect_dialect, find_dialect
+from plaudit.formats.table import BY_FLAGS, detect_dialect, find_dialect
 from plaudit.group import Group
 
 HEAD = 8
@@ -52,6 +52,7 @@ class Reader:
     to the end.
 
     `bad_rows` is "error", or "skip=PATH": then a bad row is written to PATH with file, line and reason, and counted.
+    `naming` is what an error says of how columns of other names are told.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class Reader:
         format: str | None = None,
         columns: Columns | None = None,
         bad_rows: str = "error",
+        naming: str = BY_FLAGS,
     ) -> None:
         self.notes: list[str] = []
         self.dialect: str | None = None
@@ -68,6 +70,7 @@ class Reader:
         self.num_bad = 0
         self._forced = find_dialect(format) if format is not None else None
         self._columns = columns if columns is not None and columns.renamed() else None
+        self._naming = naming
         self._dialects: dict[str, Dialect] = {}
         self._sources = resolve_sources(sources)
         self._aside_path = read_policy(bad_rows)
@@ -130,7 +133,7 @@ class Reader:
             dialect, why = self._forced, "as --format says"
         else:
             try:
-                dialect = detect_dialect(rows, self._columns)
+                dialect = detect_dialect(rows, self._columns, naming=self._naming)
             except DataError as error:
                 # A field says that a value is wrong, not the columns: then it is the row that has to be found.
                 raise DataError(

@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 from plaudit.errors import DataError
 from plaudit.formats.content import Raw, list_names
 from plaudit.formats.hub import read_hub
-from plaudit.formats.jsontext import DECODER, RefusedJSON, check_encodable, name_type, parse_row
+from plaudit.formats.jsontext import DECODER, RefusedJSON, check_encodable, name_type, not_utf8, parse_row
 from plaudit.formats.sources import READ_ERRORS, Source, open_bytes
 from plaudit.formats.tables import read_arrow, read_csv, read_parquet
 
@@ -90,12 +90,6 @@ def read_lines(file: BinaryIO) -> Iterator[Item]:
         except UnicodeDecodeError as error:
             row = BadRow(error=not_utf8(error), text=data.decode("utf-8", "replace"))
         yield line, row
-
-
-def not_utf8(error: UnicodeDecodeError) -> DataError:
-    """Bytes that are not text."""
-    byte = error.object[error.start]
-    return DataError(f"the byte 0x{byte:02X} came where UTF-8 text was needed; convert the file to UTF-8")
 
 
 class Text:

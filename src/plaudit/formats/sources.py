@@ -77,14 +77,10 @@ def resolve_source(name: str) -> list[Source]:
     if not matches:
         what = "no file matches" if glob.has_magic(name) else "there is no such file or folder"
         raise DataError(f"{what}; check the path", file=name)
-    return [
-        source for match in matches for source in ([check_file(Path(match))] if not Path(match).is_dir() else [])
-    ] or (raise_empty(name, "it matches folders only; name the files in them"))
-
-
-def raise_empty(name: str, reason: str) -> list[Source]:
-    """Nothing to read where something was named."""
-    raise DataError(reason, file=name)
+    found = [check_file(path) for path in map(Path, matches) if not path.is_dir()]
+    if not found:
+        raise DataError("it matches folders only; name the files in them", file=name)
+    return found
 
 
 def check_file(path: Path) -> Source:

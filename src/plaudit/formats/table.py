@@ -52,8 +52,12 @@ def find_dialect(name: str) -> Dialect:
     return found
 
 
-def detect_dialect(rows: Sequence[Raw], columns: Columns | None = None) -> Dialect:
-    """The dialect of a file that begins with `rows`; a DataError says what came and what was tried."""
+BY_FLAGS = "name the columns with --chosen-key, --rejected-key and --prompt-key, or force a dialect with --format"
+"""What to do about rows that no dialect fits."""
+
+
+def detect_dialect(rows: Sequence[Raw], columns: Columns | None = None, *, naming: str = BY_FLAGS) -> Dialect:
+    """The dialect of a file that begins with `rows`; a DataError says what came, what was tried, and `naming`."""
     ranks = {name: rank for rank, name in enumerate(DIALECTS)}
     found: list[Dialect] = []
     for raw in rows:
@@ -65,9 +69,7 @@ def detect_dialect(rows: Sequence[Raw], columns: Columns | None = None) -> Diale
     check_values(first)
     raise DataError(
         f"rows with the columns {list_names(rows[0])} came, and no dialect fits them (tried {', '.join(DIALECTS)})"
-        f"{find_nearest(first)}; "
-        "name the columns with --chosen-key, --rejected-key and --prompt-key, or force a dialect with --format "
-        "(for training: data=[{path: ..., chosen_key: ...}])"
+        f"{find_nearest(first)}; {naming}"
     )
 
 

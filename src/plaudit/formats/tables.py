@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from plaudit.errors import DataError
 from plaudit.formats.content import Raw, list_names
-from plaudit.formats.jsontext import parse_json
+from plaudit.formats.jsontext import not_utf8, parse_json
 from plaudit.formats.sources import Source, open_raw
 
 if TYPE_CHECKING:
@@ -71,10 +71,7 @@ def read_csv(file: BinaryIO, delimiter: str) -> Iterator[tuple[int, Raw | DataEr
     except csv.Error as error:
         raise DataError(f"broken CSV came ({error}); mend the quotes, or write JSONL", line=reader.line_num) from None
     except UnicodeDecodeError as error:
-        byte = error.object[error.start]
-        raise DataError(
-            f"the byte 0x{byte:02X} came where UTF-8 text was needed; convert the file", line=reader.line_num
-        ) from None
+        raise DataError(not_utf8(error).reason, line=reader.line_num) from None
     finally:
         text.detach()
 
@@ -119,7 +116,7 @@ def read_parquet(source: Source) -> Iterator[tuple[int, Raw]]:
     import pyarrow.parquet as pq
 
     with open_raw(source) as file, table_errors(), pq.ParquetFile(file, pre_buffer=False) as table:
-        yield from read_batches(table.schema_arrow, table.iter_batches(batch_size=BATCH), 1)
+        yield from read_batches(table.schema_arrow, table.iter_batches(batch_size=BATCH))
 
 
 def read_arrow(source: Source) -> Iterator[tuple[int, Raw]]:
@@ -136,18 +133,19 @@ def read_arrow(source: Source) -> Iterator[tuple[int, Raw]]:
         if is_file:
             reader = pa.ipc.open_file(file)
             batches = (reader.get_batch(place) for place in range(reader.num_record_batches))
-            yield from read_batches(reader.schema, batches, 1)
+            yield from read_batches(reader.schema, batches)
         else:
             stream = pa.ipc.open_stream(file)
-            yield from read_batches(stream.schema, iter(stream), 1)
+            yield from read_batches(stream.schema, iter(stream))
 
 
-def read_batches(schema: pa.Schema, batches: Iterator[pa.RecordBatch], first: int) -> Iterator[tuple[int, Raw]]:
+def read_batches(schema: pa.Schema, batches: Iterator[pa.RecordBatch]) -> Iterator[tuple[int, Raw]]:
     """Number and row of record batches."""
     metadata: Mapping[bytes, bytes] = schema.metadata or {}
     is_ours = MARK in metadata
     as_json = set(json.loads(metadata[MARK])["json"]) if is_ours else set()
     convert = [None if name in as_json else cleaner(schema.field(name).type, is_ours) for name in schema.names]
+    number = 0
     for batch in batches:
         for start in range(0, batch.num_rows, BATCH):
             part = batch.slice(start, BATCH)
@@ -158,8 +156,8 @@ def read_batches(schema: pa.Schema, batches: Iterator[pa.RecordBatch], first: in
                 elif clean is not None:
                     columns[place] = [clean(cell) for cell in columns[place]]
             for cells in zip(*columns, strict=True):
-                yield first, dict(zip(schema.names, cells, strict=True))
-                first += 1
+                number += 1
+                yield number, dict(zip(schema.names, cells, strict=True))
 
 
 def cleaner(kind: pa.DataType, is_ours: bool) -> Callable[[Any], Any] | None:

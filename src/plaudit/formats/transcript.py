@@ -11,17 +11,16 @@ import re
 from plaudit.errors import DataError
 from plaudit.formats.content import (
     Raw,
-    as_name,
     build_group,
     only_preference,
     refuse,
     split_common,
-    take_margin,
     take_text,
     write_fields,
 )
 from plaudit.formats.dialect import Dialect
-from plaudit.group import Group, Message, Preference
+from plaudit.formats.preference import USED, read_preference, write_preference
+from plaudit.group import Group, Message
 
 _MARK = re.compile(r"(?:^|\n\n)(Human|Assistant):")
 _ROLES = {"Human": "user", "Assistant": "assistant"}
@@ -44,9 +43,8 @@ def to_group(raw: Raw) -> Group:
         )
     chosen, rejected = (read_transcript(take_text(raw, field), field) for field in ("chosen", "rejected"))
     prompt, better, worse = split_common(chosen, rejected)
-    labels = (Preference(better=0, worse=1, margin=take_margin(raw), by=as_name(raw.get("by"), "by")),)
-    used = ("prompt", "chosen", "rejected", "margin", "by")
-    return build_group(raw, used, prompt=prompt, completions=(better, worse), labels=labels)
+    labels = (read_preference(raw),)
+    return build_group(raw, (*USED, "by"), prompt=prompt, completions=(better, worse), labels=labels)
 
 
 def read_transcript(text: str, field: str) -> list[Message]:
@@ -84,13 +82,9 @@ def to_row(group: Group) -> Raw:
     """The two transcripts of a Group with one preference between two completions."""
     label = only_preference(group, "transcript", with_by=True)
     row: Raw = {"chosen": write_transcript(group, label.better), "rejected": write_transcript(group, label.worse)}
-    if label.margin is not None:
-        row["margin"] = label.margin
-    if label.by is not None:
-        row["by"] = label.by
     if "prompt" in group.meta:
         raise refuse(group, "its meta holds 'prompt', which transcripts do not have")
-    return write_fields(group, row)
+    return write_fields(group, row | write_preference(label))
 
 
 DIALECT = Dialect(

@@ -56,7 +56,6 @@ def draw_baselines(facts: Facts) -> Section | None:
         caption="Accuracy, with 95% intervals",
         columns=("Preferred by", "Lead in points", "Accuracy"),
         rows=rows,
-        include=(0.5,),
         line=0.5,
     )
     about = (
@@ -117,7 +116,6 @@ def draw_subsets(facts: Facts) -> Section | None:
         caption="Accuracy by subset, with 95% intervals",
         columns=("Subset", "Comparisons", "Accuracy"),
         rows=rows,
-        include=(0.5,),
         line=0.5,
     )
     more = len(named) - len(rows)
@@ -127,7 +125,7 @@ def draw_subsets(facts: Facts) -> Section | None:
         about="Where the model is strong and where it is not. A mark to the right of the dot is a rule that beats "
         "it there; an interval that crosses 50% is a subset on which nothing is shown.",
         body=(
-            draw_keys(rows, "the model"),
+            draw_keys(rows),
             draw_strips(strips),
             paragraphs(f"{say_things(more, 'more subset')} are in report.json." if more > 0 else ""),
         ),
@@ -166,7 +164,6 @@ def draw_length_gaps(facts: Facts) -> Section | None:
         caption="Accuracy by length gap, with 95% intervals",
         columns=("The preferred answer is", "Comparisons", "Accuracy"),
         rows=rows,
-        include=(0.5,),
         line=0.5,
     )
     about = (

@@ -12,6 +12,7 @@ from plaudit.report.charts import Curve, draw_curves
 from plaudit.report.facts import Estimate, Facts
 from plaudit.report.markup import Child, join, tag
 from plaudit.report.pieces import Section, draw_figure, draw_table, fold
+from plaudit.report.scales import Unit
 from plaudit.report.verdict import Verdict
 from plaudit.report.wording import say_count, say_estimate, say_name, say_number
 
@@ -89,7 +90,7 @@ def _draw_by_n(rows: Sequence[Facts], name: str, titles: tuple[str, str, str], c
     recommended = facts.number("recommended_n")
     legend = [draw_key("mean over prompts, 95% band", css, shape="circle")]
     legend += [draw_key(f"recommended: n = {say_count(recommended)}", "line chosen-n")] if recommended else []
-    unit = "share" if name == "win_rate" else "number"
+    unit: Unit = "share" if name == "win_rate" else "number"
     drawn = draw_curves(f"{name}-by-n", [curve], titles=titles, unit=unit, at=recommended)
     return draw_figure(drawn, legend=legend)
 

@@ -137,14 +137,14 @@ def _stretch(frame: Frame, path: str, css: str) -> Markup:
     )
 
 
-def draw_dots(frame: Frame, points: Iterable[Point], css: str, radius: float = 2) -> Markup:
+def draw_dots(frame: Frame, points: Iterable[Point]) -> Markup:
     """Many small dots, see-through where they lie on each other."""
-    return tag("g", [tag("circle", cx=frame.across(x), cy=frame.down(y), r=radius) for x, y in points], class_=css)
+    return tag("g", [tag("circle", cx=frame.across(x), cy=frame.down(y), r=2) for x, y in points], class_="dots")
 
 
-def draw_mark(across: str, down: float, shape: str, css: str, hint: str = "") -> Markup:
+def draw_mark(across: str, down: float, shape: str, css: str, hint: str) -> Markup:
     """A shape at a place; its words show when it is pointed at, and are read aloud."""
-    shown = tag("path", tag("title", hint) if hint else None, d=SHAPES[shape], class_=f"mark {css}")
+    shown = tag("path", tag("title", hint), d=SHAPES[shape], class_=f"mark {css}")
     return tag("svg", shown, x=across, y=down, class_="inner")
 
 

@@ -15,7 +15,7 @@ from markupsafe import Markup
 from plaudit.report.canvas import Chart, Frame, Point, draw_area, draw_dots, draw_line, draw_mark, percent
 from plaudit.report.facts import Estimate
 from plaudit.report.markup import tag
-from plaudit.report.scales import Scale, build_log_scale, build_scale
+from plaudit.report.scales import Scale, Unit, build_log_scale, build_scale, ticks_inside
 from plaudit.report.wording import say_count, say_estimate, say_number, say_share
 
 MOST_MARKS = 16
@@ -46,7 +46,7 @@ class Bin:
 def draw_histogram(edges: Sequence[float], better: Sequence[float], worse: Sequence[float]) -> Chart:
     """Scores of the preferred and of the other answers on one axis, each as shares of its own number."""
     shares = [[n / (sum(counts) or 1) for n in counts] for counts in (better, worse)]
-    x = Scale(low=edges[0], high=edges[-1], ticks=_inside(edges[0], edges[-1]))
+    x = Scale(low=edges[0], high=edges[-1], ticks=ticks_inside(edges[0], edges[-1]))
     y = build_scale([s for row in shares for s in row], unit="share", include=[0.0])
     frame = Frame(x=x, y=y, x_title="score", y_title="share of answers")
     layers: list[Markup] = []
@@ -72,11 +72,6 @@ def draw_histogram(edges: Sequence[float], better: Sequence[float], worse: Seque
     return Chart(
         name="scores-plot", title="Scores of preferred and other answers", about=about, frame=frame, layers=(*layers,)
     )
-
-
-def _inside(low: float, high: float) -> tuple[float, ...]:
-    """Round ticks between two ends that need not be round."""
-    return tuple(t for t in build_scale([low, high]).ticks if low <= t <= high)
 
 
 def draw_reliability(bins: Sequence[Bin], after: Sequence[Bin] = ()) -> Chart:
@@ -108,7 +103,7 @@ def draw_scatter(points: Sequence[Point], curve: Sequence[Point] = ()) -> Chart:
     x = build_log_scale(lengths) if is_wide else build_scale(lengths)
     frame = Frame(x=x, y=build_scale(scores), x_title="length of the answer (characters)", y_title="score", height=280)
     trend = [p for p in curve if x.low <= p[0] <= x.high] or build_trend(points)
-    layers = (draw_dots(frame, points, "dots"), draw_line(frame, trend, "line trend"))
+    layers = (draw_dots(frame, points), draw_line(frame, trend, "line trend"))
     about = (
         f"{say_count(len(points))} answers from {say_count(min(lengths))} to {say_count(max(lengths))} characters. The "
         f"trend goes from a score of {say_number(trend[0][1])} at {say_count(trend[0][0])} characters to "
@@ -127,7 +122,7 @@ def build_trend(points: Sequence[Point]) -> list[Point]:
 
 
 def draw_curves(
-    name: str, curves: Sequence[Curve], *, titles: tuple[str, str, str], unit: str = "number", at: float | None = None
+    name: str, curves: Sequence[Curve], *, titles: tuple[str, str, str], unit: Unit = "number", at: float | None = None
 ) -> Chart:
     """Curves on one pair of axes (`titles`: of the chart, along, upright); a band where there are intervals; `at` marks
     a place along."""
@@ -135,7 +130,7 @@ def draw_curves(
     along = [x for curve in curves for x, _ in curve.points]
     is_n = titles[1] == "n"
     x = build_log_scale(along, base=2, most_ticks=9) if is_n else _tight(along)
-    y = build_scale(ends, unit="share" if unit == "share" else "number")
+    y = build_scale(ends, unit=unit)
     frame = Frame(x=x, y=y, x_title=titles[1], y_title=titles[2])
     layers: list[Markup] = []
     if at is not None:
@@ -154,7 +149,7 @@ def draw_curves(
 
 def _tight(values: Sequence[float]) -> Scale:
     low, high = min(values), max(values)
-    return Scale(low=low, high=high, ticks=_inside(low, high)) if high > low else build_scale(values)
+    return Scale(low=low, high=high, ticks=ticks_inside(low, high)) if high > low else build_scale(values)
 
 
 def _draw_curve(frame: Frame, curve: Curve) -> list[Markup]:

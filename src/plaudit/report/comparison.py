@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from plaudit.report.facts import Facts
 from plaudit.report.markup import Child, join, tag
-from plaudit.report.pieces import Section, Text, draw_table, draw_texts, first_words, fold
+from plaudit.report.mistakes import draw_case
+from plaudit.report.pieces import Section, draw_table
 from plaudit.report.strips import Row, Strips, draw_strips
-from plaudit.report.verdict import Verdict
+from plaudit.report.verdict import Verdict, cannot_tell
 from plaudit.report.wording import say_count, say_estimate, say_lead, say_number, say_p, say_share, say_things
 
 
@@ -17,17 +18,15 @@ def build_comparison_verdict(facts: Facts) -> Verdict:
     """Which model is better, if that can be said."""
     pairs, models = facts.rows("pairs"), facts.rows("models")
     if not pairs or pairs[0].estimate("difference") is None:
-        return Verdict(level="unknown", answer="This report cannot tell.", sentence="No difference was measured.")
+        return cannot_tell("No difference was measured.")
     if len(pairs) == 1:
         return _judge_pair(pairs[0])
-    shown = [verdict for verdict in map(_judge_pair, pairs) if verdict.level == "good"]
+    shown = [verdict.answer for verdict in map(_judge_pair, pairs) if verdict.level == "good"]
     ranked = sorted(models, key=lambda m: (-(m.number("accuracy") or 0), m.text("name")))
     leader = ranked[0].text("name") if ranked else "the first"
     verb = "is" if len(shown) == 1 else "are"
     sentence = f"{len(shown)} of {say_things(len(pairs), 'difference')} {verb} larger than chance explains."
-    sure = {verdict.answer for verdict in shown}
-    wins = sum(answer == f"{leader} is better." for answer in (v.answer for v in shown))
-    if wins == len(ranked) - 1 and sure:
+    if shown and shown.count(f"{leader} is better.") == len(ranked) - 1:
         return Verdict(level="good", answer=f"{leader} is the best.", sentence=sentence)
     return Verdict(
         level="caution", answer="There is no single winner.", sentence=f"{leader} has the highest accuracy. {sentence}"
@@ -38,7 +37,7 @@ def _judge_pair(pair: Facts) -> Verdict:
     a, b = pair.text("a") or "A", pair.text("b") or "B"
     difference = pair.estimate("difference")
     if difference is None:
-        return Verdict(level="unknown", answer="This report cannot tell.", sentence="No difference was measured.")
+        return cannot_tell("No difference was measured.")
     said = f"{b} against {a}: {say_lead(difference)}, paired by prompt"
     p = pair.number("mcnemar_p")
     said += f"; McNemar's p {say_p(p) if p is not None and p < 0.001 else '= ' + say_p(p)}." if p is not None else "."
@@ -60,7 +59,6 @@ def draw_models(facts: Facts) -> Section | None:
         caption="Accuracy, with 95% intervals",
         columns=("Model", "Comparisons", "Accuracy"),
         rows=rows,
-        include=(0.5,),
         line=0.5,
     )
     about = (
@@ -164,7 +162,7 @@ def draw_disagreements(facts: Facts) -> Section | None:
 
 def _draw_disagreement(place: int, row: Facts, a: str, b: str) -> Child:
     def scores(side: str) -> str:
-        found = [(a, row.number(f"a_{side}", f"score_a_{side}")), (b, row.number(f"b_{side}", f"score_b_{side}"))]
+        found = [(a, row.number(f"a_{side}")), (b, row.number(f"b_{side}"))]
         return ", ".join(f"{name} {say_number(value)}" for name, value in found if value is not None)
 
     def title(words: str, side: str) -> str:
@@ -172,16 +170,4 @@ def _draw_disagreement(place: int, row: Facts, a: str, b: str) -> Child:
 
     right = {"a": a, "b": b}.get(row.text("right"), row.text("right"))
     notes = [word for word in (row.text("subset"), row.text("id"), f"{right} is right" if right else "") if word]
-    head = join(
-        [
-            tag("b", f"{place}."),
-            f" {first_words(row.text('prompt')) or '(no prompt)'} ",
-            tag("small", " · ".join(notes)),
-        ]
-    )
-    texts = [
-        Text(title="Prompt", body=row.text("prompt"), css="prompt"),
-        Text(title=title("People preferred", "better"), body=row.text("better"), css="better"),
-        Text(title=title("The other answer", "worse"), body=row.text("worse"), css="worse"),
-    ]
-    return fold(head, draw_texts(texts), is_open=place == 1)
+    return draw_case(place, row, notes, (title("People preferred", "better"), title("The other answer", "worse")))

@@ -43,25 +43,21 @@ class Facts:
         """The first of these that is a finite number."""
         return next((x for name in names if (x := finite(self.table.get(name))) is not None), None)
 
-    def estimate(self, *names: str) -> Estimate | None:
-        """The first of these that is a number, with `<name>_ci`."""
-        for name in names:
-            value = self.number(name)
-            if value is not None:
-                ends = self.numbers(f"{name}_ci")
-                low, high = ends if len(ends) == 2 else (None, None)
-                return Estimate(value=value, low=low, high=high)
-        return None
+    def estimate(self, name: str) -> Estimate | None:
+        """A number, with `<name>_ci`."""
+        value, ends = self.number(name), self.numbers(f"{name}_ci")
+        low, high = ends if len(ends) == 2 else (None, None)
+        return Estimate(value=value, low=low, high=high) if value is not None else None
 
     def text(self, *names: str) -> str:
         """The first of these that is a text with something in it; else an empty one."""
         found = (self.table.get(name) for name in names)
         return next((value for value in found if isinstance(value, str) and value.strip()), "")
 
-    def part(self, *names: str) -> Facts:
-        """The first of these that is a table with something in it; else an empty one."""
-        found = (self.table.get(name) for name in names)
-        return Facts(next((value for value in found if isinstance(value, Mapping) and value), {}))
+    def part(self, name: str) -> Facts:
+        """The table of this name; an empty one if it is none."""
+        found = self.table.get(name)
+        return Facts(found if isinstance(found, Mapping) else {})
 
     def nested(self) -> Iterator[tuple[str, Facts]]:
         """The tables in this one, by name."""

@@ -61,18 +61,9 @@ def _draw_scatter(facts: Facts) -> list[Child]:
 
 
 def read_curve(fit: Facts) -> list[Point]:
-    """The fitted curve of score over length: two lists of one length, whatever they are called."""
-    for along, up in (
-        ("lengths", "scores"),
-        ("length", "score"),
-        ("lengths", "values"),
-        ("x", "y"),
-        ("knots", "values"),
-    ):
-        xs, ys = fit.numbers(along), fit.numbers(up)
-        if len(xs) > 1 and len(xs) == len(ys):
-            return list(zip(xs, ys, strict=True))
-    return []
+    """The fitted curve of score over length."""
+    lengths, scores = fit.numbers("lengths"), fit.numbers("scores")
+    return list(zip(lengths, scores, strict=True)) if len(lengths) == len(scores) > 1 else []
 
 
 def _draw_correlations(facts: Facts) -> list[Markup]:

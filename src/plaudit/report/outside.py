@@ -62,7 +62,7 @@ def _list_parts(parts: Facts, within: str = "", depth: int = 0) -> Iterator[tupl
         if (inside if inside in parts.table and inside != name else "") != within or depth > DEEPEST:
             continue
         words = "· " * depth + say_name(name)
-        score = part.estimate("score", "accuracy")
+        score = part.estimate("score")
         yield words, say_count(part.number("n")), say_estimate(score) if score else say_share(value)
         yield from _list_parts(parts, name, depth + 1)
 

@@ -141,4 +141,4 @@ def _head(title: str) -> Markup:
 
 
 def _name_of(facts: Facts) -> str:
-    return facts.part("model").text("name", "folder") or facts.text("model") or "a model without a name"
+    return facts.part("model").text("name", "folder") or "a model without a name"

@@ -56,9 +56,9 @@ class Text:
     css: str = ""
 
 
-def draw_figure(chart: Chart, *, legend: Sequence[Markup] = (), table: Child = None, narrow: bool = False) -> Markup:
+def draw_figure(chart: Chart, *, legend: Sequence[Markup], table: Child = None, narrow: bool = False) -> Markup:
     """A chart, its legend over it and its numbers folded under it."""
-    keys = tag("ul", legend, class_="legend") if legend else None
+    keys = tag("ul", legend, class_="legend")
     title = tag("figcaption", chart.title)
     folded = fold("The numbers", table) if table is not None else None
     return tag("figure", title, keys, draw_chart(chart), folded, class_="narrow" if narrow else None)

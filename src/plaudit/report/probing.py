@@ -14,10 +14,9 @@ from plaudit.report.facts import Facts
 from plaudit.report.markup import Child, join, tag
 from plaudit.report.pieces import Section, Text, draw_badge, draw_texts, first_words, fold
 from plaudit.report.strips import Row, Strips, draw_strips
-from plaudit.report.verdict import PASSED, Verdict, is_failed
+from plaudit.report.verdict import PASSED, Verdict, cannot_tell, is_failed, say_failed
 from plaudit.report.wording import (
     say_count,
-    say_list,
     say_name,
     say_number,
     say_range,
@@ -47,13 +46,11 @@ def build_probe_verdict(facts: Facts) -> Verdict:
     """Whether the probes speak against a model."""
     probes = facts.rows("probes")
     if not probes:
-        return Verdict(level="unknown", answer="This report cannot tell.", sentence="It holds no probes.")
-    failed = [say_name(probe.text("name")) for probe in probes if is_failed(probe)]
-    if not failed:
-        said = f"None of {say_things(len(probes), 'probe')} speaks against it."
-        return Verdict(level="good", answer="Yes, as far as was probed.", sentence=said)
-    said = f"{len(failed)} of {say_things(len(probes), 'probe')} speak against it: {say_list(failed)}."
-    return Verdict(level="caution", answer="Not everywhere.", sentence=said)
+        return cannot_tell("It holds no probes.")
+    if failed := say_failed(probes):
+        return Verdict(level="caution", answer="Not everywhere.", sentence=failed)
+    said = f"None of {say_things(len(probes), 'probe')} speaks against it."
+    return Verdict(level="good", answer="Yes, as far as was probed.", sentence=said)
 
 
 def draw_probes(facts: Facts) -> Section | None:

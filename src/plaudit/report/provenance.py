@@ -14,6 +14,7 @@ from plaudit.report.charts import Curve, draw_curves
 from plaudit.report.facts import Estimate, Facts
 from plaudit.report.markup import Child, tag
 from plaudit.report.pieces import Section, draw_figure, draw_pairs, draw_table, fold
+from plaudit.report.scales import Unit
 from plaudit.report.wording import say_count, say_date, say_name, say_number, say_seconds, say_things
 
 MODEL = ("name", "folder", "base", "architecture", "dtype", "back_end", "device", "temperature")
@@ -96,11 +97,8 @@ def _trace(data: Facts) -> list[str]:
 def draw_training(facts: Facts) -> Section | None:
     """Loss and accuracy over the steps of training."""
     rows = facts.part("training").rows("curve")
-    figures = [
-        figure
-        for name, title, unit in (("loss", "Loss", "number"), ("accuracy", "Accuracy", "share"))
-        if (figure := _draw_over_steps(rows, name, title, unit)) is not None
-    ]
+    drawn = (_draw_over_steps(rows, "loss", "Loss", "number"), _draw_over_steps(rows, "accuracy", "Accuracy", "share"))
+    figures = [figure for figure in drawn if figure is not None]
     if not figures:
         return None
     about = (
@@ -110,7 +108,7 @@ def draw_training(facts: Facts) -> Section | None:
     return Section(name="training", title="Training", about=about, body=(tag("div", figures, class_="pair"),))
 
 
-def _draw_over_steps(rows: list[Facts], name: str, title: str, unit: str) -> Child:
+def _draw_over_steps(rows: list[Facts], name: str, title: str, unit: Unit) -> Child:
     train = _read_line(rows, [name])
     keys = sorted({key for row in rows for key in row.table if key.startswith("eval_") and key.endswith(name)})
     held = _read_line(rows, keys)

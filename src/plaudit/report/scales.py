@@ -80,8 +80,13 @@ def build_log_scale(values: Iterable[float], *, base: int = 10, most_ticks: int 
             break
     thin = max(1, -(-len(inside) // most_ticks))
     # Between two neighbours on the ladder there is no round number: then even ticks are rounder than none.
-    even = [t for t in build_scale([low, high]).ticks if low <= t <= high]
-    return Scale(low=low, high=high, ticks=tuple(inside[::thin] if len(inside) > 1 else even), is_log=True)
+    ticks_shown = tuple(inside[::thin]) if len(inside) > 1 else ticks_inside(low, high)
+    return Scale(low=low, high=high, ticks=ticks_shown, is_log=True)
+
+
+def ticks_inside(low: float, high: float) -> tuple[float, ...]:
+    """Round ticks between two ends that need not be round."""
+    return tuple(t for t in build_scale([low, high]).ticks if low <= t <= high)
 
 
 def _round_step(step: float) -> float:

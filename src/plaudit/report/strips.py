@@ -57,7 +57,8 @@ class Strips:
 
 def draw_strips(strips: Strips) -> Markup:
     """The table."""
-    ends = [x for row in strips.rows for x in (*(row.estimate.ends if row.estimate else ()), *_values(row))]
+    ends = [x for row in strips.rows if row.estimate for x in row.estimate.ends]
+    ends += [mark.value for row in strips.rows for mark in row.marks]
     also = strips.include if strips.line is None else (*strips.include, strips.line)
     scale = build_scale(ends, unit=strips.unit, include=also, num_ticks=4)
     name, count, value = strips.columns
@@ -76,16 +77,12 @@ def draw_strips(strips: Strips) -> Markup:
     )
 
 
-def draw_keys(rows: Sequence[Row], own: str) -> Markup:
-    """The legend of a table: the number itself, then each kind of mark that is in it."""
+def draw_keys(rows: Sequence[Row]) -> Markup:
+    """The legend of a table: the model, then each kind of mark that is in it."""
     kinds = {mark.words: mark for row in rows for mark in row.marks}
-    keys = [draw_key(own, "model", shape="circle")]
+    keys = [draw_key("the model", "model", shape="circle")]
     keys += [draw_key(words, mark.css, shape=mark.shape) for words, mark in kinds.items()]
     return tag("ul", keys, class_="legend")
-
-
-def _values(row: Row) -> list[float]:
-    return [mark.value for mark in row.marks]
 
 
 def _draw_row(row: Row, scale: Scale, strips: Strips) -> Markup:

@@ -7,7 +7,7 @@ against it. Invariant: every reason names the figure that it rests on.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,17 +59,18 @@ class Rival:
         return self.lead.low is not None and self.lead.low > 0
 
 
+def cannot_tell(sentence: str, reasons: tuple[str, ...] = ()) -> Verdict:
+    """The verdict on what was not measured."""
+    return Verdict(level="unknown", answer="This report cannot tell.", sentence=sentence, reasons=reasons)
+
+
 def build_verdict(report: Mapping[str, Any]) -> Verdict:
     """The verdict on the model of an eval report."""
     facts = Facts(report)
     accuracy, n = facts.estimate("accuracy"), facts.number("n")
     if accuracy is None or n == 0:
-        return Verdict(
-            level="unknown",
-            answer="This report cannot tell.",
-            sentence="No labelled comparison with two scores was measured, so there is no accuracy to judge by.",
-            reasons=(*facts.texts("alarms"),),
-        )
+        said = "No labelled comparison with two scores was measured, so there is no accuracy to judge by."
+        return cannot_tell(said, (*facts.texts("alarms"),))
     rivals = read_rivals(facts)
     right = f"It prefers the answer that people preferred in {say_estimate(accuracy)} of {say_things(n, 'comparison')}"
     unbeaten = [rival for rival in rivals if not rival.is_beaten]
@@ -87,7 +88,7 @@ def build_verdict(report: Mapping[str, Any]) -> Verdict:
         )
     if not rivals:
         above = f"{right}; it was held against no null baseline, so how much of that a simple rule would get is open."
-        return Verdict(level="unknown", answer="This report cannot tell.", sentence=above, reasons=reasons)
+        return cannot_tell(above, reasons)
     best = max(rivals, key=lambda rival: rival.accuracy.value)
     ahead = f"{right}, {say_lead(best.lead).replace('+', '')} ahead of the strongest null baseline ({best.words})."
     if reasons:
@@ -114,12 +115,18 @@ def is_failed(probe: Facts) -> bool:
     return probe.text("verdict") in FAILED
 
 
+def say_failed(probes: Sequence[Facts]) -> str:
+    """How many of the probes speak against the model, and which; nothing where none does."""
+    failed = [say_name(probe.text("name")) for probe in probes if is_failed(probe)]
+    of = say_things(len(probes), "probe")
+    return f"{len(failed)} of {of} speak against it: {say_list(failed)}." if failed else ""
+
+
 def _find_reasons(facts: Facts) -> Iterator[str]:
     yield from facts.texts("alarms")
     probes = facts.rows("probes")
-    failed = [say_name(probe.text("name")) for probe in probes if is_failed(probe)]
-    if failed:
-        yield f"{len(failed)} of {say_things(len(probes), 'probe')} speak against it: {say_list(failed)}."
+    if failed := say_failed(probes):
+        yield failed
     elif not probes:
         yield "No probes were made, so what moves its scores without a reason (length, lists, flattery) is not known."
     for name, part in facts.part("subsets").nested():

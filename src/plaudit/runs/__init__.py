@@ -14,7 +14,7 @@ is the same run, or a sentence names what is not the same.
 from __future__ import annotations
 
 from plaudit.runs.environment import read_git, read_versions
-from plaudit.runs.folder import RunFolder, open_run, read_run, read_saved
+from plaudit.runs.folder import RunFolder, open_run, read_saved
 from plaudit.runs.metrics import MetricLog, read_metrics
 
 __all__ = [
@@ -23,7 +23,6 @@ __all__ = [
     "open_run",
     "read_git",
     "read_metrics",
-    "read_run",
     "read_saved",
     "read_versions",
 ]

@@ -36,14 +36,14 @@ COVERED = "(set)"
 MOST_FILES = 50
 
 
-def read_session(command: Sequence[str] | None = None, facts: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """This process as one entry: when, by which command, with which versions, on what; `facts` are more of the last."""
+def read_session(command: Sequence[str] | None = None) -> dict[str, Any]:
+    """This process as one entry: when, by which command, with which versions, on what."""
     return {
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": cover_secrets(sys.argv if command is None else command),
         "versions": read_versions(),
         "git": read_git(),
-        "machine": read_machine() | dict(facts or {}),
+        "machine": read_machine(),
     }
 
 

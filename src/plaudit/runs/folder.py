@@ -34,15 +34,13 @@ ROUNDING = ("device", "train.budget", "train.gradient_checkpointing", "train.act
 class RunFolder:
     """A run: its files by name, and what is written into it. Closing lets the lock go."""
 
-    def __init__(
-        self, path: Path, settled: Settled, *, saved: TrainConfig | None = None, lock: BaseFileLock | None = None
-    ) -> None:
+    def __init__(self, path: Path, settled: Settled, *, lock: BaseFileLock, saved: TrainConfig | None = None) -> None:
         self.path, self.settled, self.is_resumed, self._saved = path, settled, saved is not None, saved
         self.notes: list[str] = []
         self.metrics = MetricLog(path / "metrics.jsonl")
         self.curves_file, self.model_folder = path / "curves.png", path / "model"
         self.checkpoints_folder = path / "checkpoints"
-        self._lock, self._is_open = lock, lock is not None
+        self._lock, self._is_open = lock, True
 
     @property
     def is_finished(self) -> bool:
@@ -57,11 +55,11 @@ class RunFolder:
             settled.write_yaml(self.path / CONFIG)
         self.settled, self._saved = settled, settled.config
 
-    def write_session(self, *, command: Sequence[str] | None = None, facts: Mapping[str, Any] | None = None) -> None:
+    def write_session(self, *, command: Sequence[str] | None = None) -> None:
         """Add this process to environment.json; on another version of a library than before, note it."""
         self._check_open()
-        environment = self._read_environment()
-        session = read_session(command, facts)
+        environment = self.read_environment()
+        session = read_session(command)
         sessions = environment.setdefault("sessions", [])
         if sessions:
             self.notes += compare_versions(sessions[-1].get("versions", {}), session["versions"])
@@ -71,7 +69,7 @@ class RunFolder:
     def write_data(self, digests: Mapping[str, str]) -> None:
         """Keep what tells this data from other data, by source; raise ConfigError if the run began with other data."""
         self._check_open()
-        environment = self._read_environment()
+        environment = self.read_environment()
         before = environment.get("data")
         if before is not None and before != dict(digests):
             changed = [name for name in dict.fromkeys([*before, *digests]) if before.get(name) != digests.get(name)]
@@ -83,9 +81,6 @@ class RunFolder:
 
     def read_environment(self) -> dict[str, Any]:
         """environment.json: `sessions`, one a process that trained here, and `data`, digests by source."""
-        return self._read_environment()
-
-    def _read_environment(self) -> dict[str, Any]:
         return _read_json(self.path / ENVIRONMENT)
 
     def write_report(self, report: Mapping[str, Any]) -> None:
@@ -99,14 +94,13 @@ class RunFolder:
 
     def _check_open(self) -> None:
         if not self._is_open:
-            raise InternalError(f"{self.path}: something was to be written into a run that is open for reading only")
+            raise InternalError(f"{self.path}: something was to be written into a run that is closed")
 
     def close(self) -> None:
         """Close the files and let the lock go."""
         self.metrics.close()
-        self._is_open, lock, self._lock = False, self._lock, None
-        if lock is not None:
-            lock.release()
+        self._is_open = False
+        self._lock.release()
 
     def __enter__(self) -> RunFolder:
         return self
@@ -121,14 +115,6 @@ def read_saved(path: str | Path) -> TrainConfig | None:
     """The configuration of the run in a folder, to put `under` a new reading; None where there is no run."""
     file = Path(path).expanduser() / CONFIG
     return read_config(file).config if file.is_file() else None
-
-
-def read_run(path: str | Path) -> RunFolder:
-    """A run to read from, or, on ranks above 0, to know the paths of; raises ConfigError where there is none."""
-    folder = Path(path).expanduser()
-    if not (folder / CONFIG).is_file():
-        raise ConfigError(f"{path}: no run is there ({CONFIG} is missing); name a folder that plaudit train has made")
-    return RunFolder(folder, read_config(folder / CONFIG))
 
 
 def open_run(settled: Settled, *, resume: bool = False) -> RunFolder:
