@@ -67,7 +67,7 @@ class TestHeads:
         write_folder(tmp_path, file="model-00001-of-00002.safetensors", model__embed__weight=(8, 4))
         write_folder(tmp_path, file="model-00002-of-00002.safetensors", score__weight=(1, 4), model__norm__weight=4)
         found = read_checkpoint(tmp_path)
-        assert {name: (file.name, shape) for name, (file, shape) in found.tensors.files.items()} == {
+        assert {name: (file.name, shape) for name, (file, shape) in found.tensors.items()} == {
             "model.embed.weight": ("model-00001-of-00002.safetensors", (8, 4)),
             "model.norm.weight": ("model-00002-of-00002.safetensors", (4,)),
             "score.weight": ("model-00002-of-00002.safetensors", (1, 4)),
@@ -155,7 +155,7 @@ class TestBrokenFolders:
 
     def test_a_file_without_tensors_is_a_whole_file(self, tmp_path: Path) -> None:
         write_header(tmp_path / "empty.safetensors", {"__metadata__": {"format": "pt"}})
-        assert dict(read_tensors(tmp_path).files) == {}
+        assert read_tensors(tmp_path) == {}
 
 
 class TestAdapters:

@@ -548,6 +548,12 @@ class TestReading:
         with pytest.raises(ConfigError, match="bad rows of 2 parts would replace each other"):
             read(*(Part(path=path, bad_rows="skip=bad.jsonl") for path in paths))
 
+    def test_columns_of_other_names_are_told_as_the_configuration_has_them(self, tmp_path: Path) -> None:
+        odd = write(tmp_path / "a.jsonl", [{"ask": "q", "reply": "a"}])
+        with pytest.raises(DataError, match=r"no dialect fits .*data=\[\{path: ..., chosen_key: ") as caught:
+            read(odd)
+        assert "--" not in str(caught.value)
+
     def test_stdin_is_read_once(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         text = "".join(json.dumps(row) + "\n" for row in rows(20))
 

@@ -20,8 +20,8 @@ from plaudit import ConfigError, DataError, InputError
 from plaudit.adjust import CALIBRATION, LENGTH_CORRECTION
 from plaudit.checkpoint import read_card
 from plaudit.evaluate import evaluate
-from plaudit.figures import plain
 from plaudit.intake import ReadSettings
+from plaudit.measure.record import plain
 from plaudit.score import RewardModel
 from plaudit.sets import Wanted
 

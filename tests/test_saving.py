@@ -20,7 +20,6 @@ from plaudit.checkpoint import CARD
 from plaudit.errors import ConfigError, ModelError
 from plaudit.group import Completion, Group
 from plaudit.render import Renderer
-from plaudit.saving import Normalisation, measure_normalisation
 from plaudit.score import RewardModel
 from tiny import TEMPLATE, make_tokenizer, save_model
 
@@ -302,13 +301,3 @@ class TestClosing:
         from transformers import AutoTokenizer
 
         assert AutoTokenizer.from_pretrained(rm.save(tmp_path / "saved")).chat_template == TEMPLATE
-
-
-class TestNormalisation:
-    def test_mean_and_sample_deviation_of_the_scores_that_are_there(self) -> None:
-        found = measure_normalisation([1.0, None, 3.0, float("nan"), 8.0], source="some data", digest="abc")
-        assert found == Normalisation(mean=4.0, std=pytest.approx(13**0.5), count=3, source="some data", digest="abc")
-
-    @pytest.mark.parametrize("scores", [[], [1.0], [2.0, 2.0, 2.0], [None, 1.0]])
-    def test_there_is_none_where_nothing_can_be_divided_by(self, scores: list[float | None]) -> None:
-        assert measure_normalisation(scores, source="some data") is None

@@ -197,3 +197,23 @@ class TestReading:
             Wanted(reading=ReadSettings(), limit=0)
         with pytest.raises(ConfigError, match="bad_rows='drop' came"):
             Wanted(reading=ReadSettings(bad_rows="drop"))
+
+
+class TestBenchmarks:
+    def test_without_a_network_a_sentence_says_how_to_go_on(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)
+        wanted = Wanted(reading=ReadSettings())
+        with (
+            SetJobs(name_sets(["rewardbench2"]), tmp_path, wanted, ranks=ALONE, say=lambda _: None) as jobs,
+            pytest.raises(DataError, match=r"take .* from https://.*/allenai/reward-bench-2 .*: rewardbench2=PATH"),
+        ):
+            jobs.jobs[0].check_labels()
+
+    def test_a_local_error_is_not_blamed_on_the_network(self, tmp_path: Path) -> None:
+        (tmp_path / "a.jsonl").write_text('{"ask": 1}\n')
+        wanted = Wanted(reading=ReadSettings())
+        with pytest.raises(DataError, match="no dialect fits") as caught:
+            SetJobs(name_sets([f"hhh={tmp_path / 'a.jsonl'}"]), tmp_path, wanted, ranks=ALONE, say=lambda _: None)
+        assert "network" not in str(caught.value)

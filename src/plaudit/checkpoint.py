@@ -29,14 +29,8 @@ BASE_DTYPE = "base_dtype"
 """Where plaudit.json says in which precision an adapter's base was when it was trained, whatever its files have."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Tensors:
-    """The tensors of one folder: name -> (file, shape)."""
-
-    files: Mapping[str, tuple[Path, tuple[int, ...]]]
-
-    def __contains__(self, name: str) -> bool:
-        return name in self.files
+Tensors = Mapping[str, tuple[Path, tuple[int, ...]]]
+"""The tensors of one folder: name -> (file, shape)."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -67,7 +61,7 @@ class Checkpoint:
     @property
     def head_rows(self) -> int | None:
         """Outputs of the head; a reward model has one."""
-        return (*self.tensors.files[self.head][1], 0)[0] if self.head else None
+        return (*self.tensors[self.head][1], 0)[0] if self.head else None
 
     @property
     def is_untrained(self) -> bool:
@@ -98,7 +92,7 @@ def read_adapter(folder: Path) -> tuple[dict[str, Any], Head | None]:
     config = _read_json(folder / "adapter_config.json", "a LoRA folder holds an adapter_config.json")
     if not config.get("base_model_name_or_path"):
         raise ModelError(f"{folder}: adapter_config.json names no base model; put its path in base_model_name_or_path")
-    names = read_tensors(folder).files
+    names = read_tensors(folder)
     kept = tuple(f".{head}" for head in HEADS)
     heads = (Head(name=name, num_rows=(*shape, 0)[0]) for name, (_, shape) in names.items() if name.endswith(kept))
     return config, next(heads, None)
@@ -115,7 +109,7 @@ def read_tensors(folder: Path) -> Tensors:
     for file in files:
         for name, shape in _read_header(file).items():
             found[name] = (file, shape)
-    return Tensors(files=found)
+    return found
 
 
 def _read_header(file: Path) -> dict[str, tuple[int, ...]]:

@@ -8,7 +8,6 @@ Letters: N completions, C comparisons.
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,15 +23,16 @@ from plaudit.corpus.settings import Part, name_parts
 from plaudit.embedded import EMBEDDED, looks_like_hub_name
 from plaudit.errors import ConfigError, InternalError
 from plaudit.evaluate import SCORES, Asking, describe_model, read_sets
-from plaudit.figures import plain
 from plaudit.formats.sources import COMPRESSIONS, KINDS
 from plaudit.measure import Table, compare_scores, measure_accuracy, measure_calibration, measure_length
 from plaudit.measure.compare import Disagreement
-from plaudit.measure.table import Floats, cut_text, show_content
+from plaudit.measure.intervals import Floats
+from plaudit.measure.record import plain
+from plaudit.measure.table import cut_text, show_content
 from plaudit.parts import Ranks, Say, say_on_stderr
 from plaudit.report import write_report
 from plaudit.runs.environment import cover_secrets, read_versions
-from plaudit.sets import GIVEN, ScoredSet, SetJobs, Wanted, Watch, lay_out, name_sets
+from plaudit.sets import ScoredSet, SetJobs, Wanted, Watch, lay_out, name_file, name_sets, split_name
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -79,8 +79,7 @@ def split_words(words: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]
 
 def is_model(word: str) -> bool:
     """Whether a word is a model's folder, or a name that can be nothing but a model's."""
-    given = GIVEN.fullmatch(word)
-    place = given[2] if given is not None and not Path(word).exists() else word
+    place = split_name(word)[1]
     path = Path(place).expanduser()
     if path.exists():
         return path.suffix == ".gguf" or any((path / n).is_file() for n in ("config.json", "adapter_config.json"))
@@ -90,17 +89,11 @@ def is_model(word: str) -> bool:
 
 def name_models(words: Sequence[str]) -> list[Contender]:
     """The models by their own names (`name=place`), or by the ends of their paths."""
-    parts = []
-    for word in words:
-        given = GIVEN.fullmatch(word)
-        is_named = given is not None and not Path(word).exists()
-        parts.append(
-            Part(path=given[2].rstrip("/"), name=given[1]) if given and is_named else Part(path=word.rstrip("/"))
-        )
+    parts = [Part(path=place.rstrip("/"), name=name) for name, place in map(split_name, words)]
     same = {part.path for part in parts if sum(other.path == part.path for other in parts) > 1}
     if same:
         raise ConfigError(f"{same.pop()} came twice, and would be compared with itself; name another model")
-    names = [re.sub(r"[^\w.-]+", "-", name).strip(".-") or "model" for name in name_parts(parts)]
+    names = [name_file(name) or "model" for name in name_parts(parts)]
     return [Contender(name=name, place=part.path) for name, part in zip(names, parts, strict=True)]
 
 

@@ -47,7 +47,6 @@ def check_folder(
     sample: Sample,
     expected: Sequence[float],
     *,
-    device: str = "cpu",
     dtype: str = "auto",
 ) -> list[Consumer]:
     """Every consumer's verdict on the folder; `expected` are the sample's scores by plaudit, computed in `dtype`."""
@@ -56,7 +55,7 @@ def check_folder(
     ways = ["peft", "adapter"] if is_adapter else ["transformers", "openrlhf"]
     also = ("padded", "trl", "pipeline")
     with Witness() as asked:
-        answer = asked.ask(make_question(where, sample, ways=ways, also=also, device=device, dtype=dtype))
+        answer = asked.ask(make_question(where, sample, ways=ways, also=also, device="cpu", dtype=dtype))
     judged = {way: judge_answer(answer, way, sample, expected) for way in ways}
     if is_adapter:
         return [
@@ -70,7 +69,7 @@ def check_folder(
         _ran("transformers", plain, sample),
         _asked("pipeline", said.get("pipeline", {}), plain, expected),
         _asked("TRL", said.get("trl", {}), plain, expected),
-        _ran_openrlhf(answer["ways"]["openrlhf"], judged["openrlhf"], sample),
+        _ran_openrlhf(answer["ways"]["openrlhf"], judged["openrlhf"]),
         _read("vLLM", list(_faults_for_vllm(checkpoint)), _hints_for_vllm(checkpoint, said)),
         _read("SGLang", list(_faults_for_sglang(checkpoint)), "POST /classify gives the raw score as embedding[0]"),
     ]
@@ -100,7 +99,7 @@ def _asked(name: str, said: Mapping[str, Any], plain: Judgement, expected: Seque
     return Consumer(name=name, ok=True, why=f"raw scores to {apart:.1e} on {len(rows)} rows{hint}", how=RAN)
 
 
-def _ran_openrlhf(said: Mapping[str, Any], found: Judgement, sample: Sample) -> Consumer:
+def _ran_openrlhf(said: Mapping[str, Any], found: Judgement) -> Consumer:
     name = "OpenRLHF"
     if found.faults:
         return Consumer(name=name, ok=False, why=found.faults[0], how=RAN)

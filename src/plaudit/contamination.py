@@ -81,35 +81,6 @@ class SeenData:
         }  # fmt: skip
 
 
-class SeenBuilder:
-    """Adds up what is seen, Group by Group, in bounded memory."""
-
-    def __init__(self, *, most: int = MOST) -> None:
-        self._prompts, self._runs, self._groups = Sketch(most), Sketch(most), 0
-        self._texts: set[int] = set()
-
-    def add(self, group: Group) -> None:
-        """The prompt, and the words of prompt and completions."""
-        self._groups += 1
-        self._prompts.add(np.array([hash_prompt(group)], dtype=np.uint64))
-        for text in texts_of(group):
-            # Pairs of one prompt repeat it, and often an answer: what was cut into words once need not be again.
-            number = hash(text)
-            if number not in self._texts:
-                self._texts.add(number)
-                self._runs.add(hash_runs(text))
-        if len(self._texts) > MOST_KNOWN:
-            self._texts.clear()
-
-    def finish(self, *, source: str = "") -> SeenData:
-        """The record."""
-        prompts, runs = self._prompts.settle(), self._runs.settle()
-        return SeenData(
-            groups=self._groups, prompts=prompts, prompts_below=self._prompts.below, runs=runs,
-            runs_below=self._runs.below, source=source,
-        )  # fmt: skip
-
-
 class Sketch:
     """A set of hashes that keeps all below a bound, and halves the bound when it grows over its size."""
 
@@ -198,11 +169,27 @@ def hash_runs(text: str) -> Hashes:
 
 
 def build_seen(groups: Iterable[Group], *, source: str = "", most: int = MOST) -> SeenData:
-    """The record of Groups: those a run was given, or those of files that a model is checked against."""
-    builder = SeenBuilder(most=most)
+    """The record of Groups: those a run was given, or those of files that a model is checked against.
+
+    Memory is bounded, however many Groups come.
+    """
+    prompts, runs, count = Sketch(most), Sketch(most), 0
+    texts: set[int] = set()
     for group in groups:
-        builder.add(group)
-    return builder.finish(source=source)
+        count += 1
+        prompts.add(np.array([hash_prompt(group)], dtype=np.uint64))
+        for text in texts_of(group):
+            # Pairs of one prompt repeat it, and often an answer: what was cut into words once need not be again.
+            number = hash(text)
+            if number not in texts:
+                texts.add(number)
+                runs.add(hash_runs(text))
+        if len(texts) > MOST_KNOWN:
+            texts.clear()
+    return SeenData(
+        groups=count, prompts=prompts.settle(), prompts_below=prompts.below, runs=runs.settle(), runs_below=runs.below,
+        source=source,
+    )  # fmt: skip
 
 
 def find_seen(model: str | Path) -> Path | None:

@@ -16,20 +16,17 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 from scipy import linalg
 
 from plaudit.group import Group
 from plaudit.keys import Key, prompt_key
 from plaudit.measure.accuracy import count_right, find_measured
-from plaudit.measure.intervals import Interval, percentile_interval, rate_interval, resample_sums
+from plaudit.measure.intervals import Floats, Interval, Ints, percentile_interval, rate_interval, resample_sums
+from plaudit.measure.record import Record
 
 if TYPE_CHECKING:
     from plaudit.measure import Table
     from plaudit.score import Scorer
-
-Array = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
 
 MOST_ANSWERS, MOST_A_GROUP, WINDOW = 1_000, 4, 64
 """Answers a side whose hidden states are read, at most so many of one Group; and Groups that are read at once."""
@@ -46,12 +43,12 @@ MUCH, FALL = 0.10, 0.02
 class Hidden:
     """The hidden state that a score is read from, an answer a row, and a number for each one's prompt."""
 
-    state_ND: Array
+    state_ND: Floats
     prompt_N: Ints
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Distances:
+class Distances(Record):
     """How many new answers lie farther out than all but 5% (and all but 1%) of held-out reference answers."""
 
     share: float
@@ -65,17 +62,7 @@ class Distances:
 
     def as_json(self) -> dict[str, Any]:
         """As report.json has it; `expected` is the share of data like the reference."""
-        return {
-            "share": self.share,
-            "share_ci": list(self.share_ci) if self.share_ci else None,
-            "expected": 1 - FAR,
-            "share_99": self.share_99,
-            "share_99_ci": list(self.share_99_ci) if self.share_99_ci else None,
-            "n": self.n,
-            "reference_n": self.reference_n,
-            "median": self.median,
-            "reference_median": self.reference_median,
-        }
+        return {**Record.as_json(self), "expected": 1 - FAR}
 
 
 def draw_groups(groups: Iterable[Group], *, seed: int, most: int = MOST_ANSWERS) -> list[Group]:
@@ -100,7 +87,7 @@ def read_hidden(scorer: Scorer, groups: Sequence[Group], watch: Callable[[int], 
     from plaudit.model import PLAIN
     from plaudit.pack import PackSettings, build_packs
 
-    rows: list[Array] = []
+    rows: list[Floats] = []
     prompts: list[Key] = []
     packing = PackSettings(budget=1 if scorer.net.backend == PLAIN else scorer.budget)
     for start in range(0, len(groups), WINDOW):
@@ -145,31 +132,31 @@ def measure_distances(new: Hidden, reference: Hidden, *, seed: int) -> Distances
     )  # fmt: skip
 
 
-def shrink_covariance(state_ND: Array) -> Array:
+def shrink_covariance(state_ND: Floats) -> Floats:
     """The covariance of the rows, drawn towards a round one as far as Ledoit and Wolf say; it can be inverted."""
     num_N, num_D = state_ND.shape
     x_ND = state_ND - state_ND.mean(axis=0)
-    spread_DD: Array = x_ND.T @ x_ND / num_N
+    spread_DD: Floats = x_ND.T @ x_ND / num_N
     mean = float(np.trace(spread_DD)) / num_D
     squares = float((spread_DD**2).sum())
     noise = (float(((x_ND**2).sum(axis=1) ** 2).sum()) / num_N - squares) / num_N
     shape = squares - num_D * mean**2
     pull = min(noise / shape, 1.0) if shape > 0 else 1.0
-    shrunk: Array = (1 - pull) * spread_DD
+    shrunk: Floats = (1 - pull) * spread_DD
     shrunk.flat[:: num_D + 1] += max(pull * mean, 1e-12)
     return shrunk
 
 
-def distance_from(state_ND: Array, mean_D: Array, spread_DD: Array) -> Array:
+def distance_from(state_ND: Floats, mean_D: Floats, spread_DD: Floats) -> Floats:
     """Mahalanobis' distance of every row, over the root of D: about 1 for rows like those that were fitted."""
     lower_DD = linalg.cholesky(spread_DD, lower=True)
     solved_DN = linalg.solve_triangular(lower_DD, (state_ND - mean_D).T, lower=True)
-    distance: Array = np.sqrt((solved_DN**2).mean(axis=0))
+    distance: Floats = np.sqrt((solved_DN**2).mean(axis=0))
     return distance
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Fall:
+class Fall(Record):
     """Accuracy on new data against the reference; None where one of the two has no comparison."""
 
     new: float | None
@@ -190,11 +177,6 @@ class Fall:
         """Whether a fall that matters could go unseen: too few comparisons, or none."""
         return self.difference_ci is None or self.difference_ci[0] < -MUCH
 
-    def as_json(self) -> dict[str, Any]:
-        """As report.json has it."""
-        interval = list(self.difference_ci) if self.difference_ci else None
-        return {name: getattr(self, name) for name in self.__slots__} | {"difference_ci": interval}
-
 
 def measure_fall(new: Table, reference: Table) -> Fall:
     """The difference of two accuracies, each resampled by its own prompts."""
@@ -207,9 +189,9 @@ def measure_fall(new: Table, reference: Table) -> Fall:
     return Fall(new=ours, reference=theirs, difference=difference, difference_ci=interval, n=n, reference_n=reference_n)
 
 
-def _accuracy_of(table: Table, seed: int) -> tuple[float | None, Array | None, int]:
+def _accuracy_of(table: Table, seed: int) -> tuple[float | None, Floats | None, int]:
     """Accuracy, its replicates, and how many comparisons it stands on."""
-    measured = find_measured(table)
+    measured = find_measured(table, table.score_N)
     if not len(measured):
         return None, None, 0
     right_C = count_right(table, table.score_N, measured)

@@ -28,17 +28,18 @@ from plaudit.benchmarks import BenchmarkResult, Tally, detect_benchmark, find_be
 from plaudit.contamination import Contamination, ContaminationCheck, SeenData, open_seen
 from plaudit.drift import draw_groups, judge_drift, measure_distances, measure_fall, read_hidden
 from plaudit.errors import ConfigError
-from plaudit.figures import collect_figures, plain
+from plaudit.figures import collect_figures
 from plaudit.group import Group
 from plaudit.journal import Journal
 from plaudit.keys import digest_texts
 from plaudit.measure import Table, TableBuilder, measure_accuracy, measure_shift
+from plaudit.measure.record import plain
 from plaudit.parts import Ranks, Say, say_on_stderr
 from plaudit.probes import ProbeSettings, measure_probes
 from plaudit.report import write_report
 from plaudit.runs import read_metrics
 from plaudit.runs.environment import cover_secrets, read_versions
-from plaudit.sets import GIVEN, DataSet, ScoredSet, SetJobs, Wanted, Watch, lay_out, name_sets
+from plaudit.sets import DataSet, ScoredSet, SetJobs, Wanted, Watch, lay_out, name_sets, split_name
 
 if TYPE_CHECKING:
     from plaudit.score import RewardModel, Scorer, ScoreSettings
@@ -147,7 +148,7 @@ def _name_all(settings: EvalSettings) -> tuple[list[DataSet], list[DataSet]]:
     [reference, *others] = name_sets([settings.reference])
     if others:
         raise ConfigError(f"--reference {settings.reference} came, which is several sets; one was needed")
-    if not GIVEN.fullmatch(settings.reference) or Path(settings.reference).exists():
+    if split_name(settings.reference)[0] is None:
         reference = replace(reference, name=REFERENCE)
     if reference.name in {one.name for one in asked}:
         raise ConfigError(f"data and reference would both be called {reference.name!r}; name one of them: NAME=DATA")

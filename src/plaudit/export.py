@@ -34,7 +34,7 @@ from plaudit.modelcard import ModelFacts, render_page
 from plaudit.proof import ProofReport, Witness, prove_folder
 from plaudit.saving import drafting, rename_head, write_card
 from plaudit.score import RewardModel
-from plaudit.specimen import Sample, draw_sample, draw_starter_sample, score_exactly, score_sample
+from plaudit.specimen import Sample, SampleRow, draw_sample, draw_starter_sample, score_exactly, score_sample
 
 MODEL, ADAPTER, REPORT = "model", "adapter", "report.json"
 """What a run's folder holds for us."""
@@ -81,8 +81,7 @@ def publish(
     target, adapted = Path(folder), is_adapted(net)
     if adapted and head_prefix:
         raise ConfigError(f"head_prefix {head_prefix!r} came with an adapter, whose head peft names; merge it first")
-    example = draw_sample([EXAMPLE], net).rows[0]
-    sample = Sample(rows=(*(row for row in sample.rows if row != example), example))
+    sample, example = _with_example(sample, net)
     with ExitStack() as stack:
         # It imports while we write.
         witness = stack.enter_context(Witness()) if prove else None
@@ -112,6 +111,12 @@ def publish(
         folder=target, is_adapter=adapted, dtype=facts.dtype, proof=proof, sample=sample, scores=tuple(scores),
         computed_in=computed_in,
     )  # fmt: skip
+
+
+def _with_example(sample: Sample, net: RewardNet) -> tuple[Sample, SampleRow]:
+    """The sample with the page's example as its last row, and that row."""
+    example = draw_sample([EXAMPLE], net).rows[0]
+    return Sample(rows=(*(row for row in sample.rows if row != example), example)), example
 
 
 def _choose_device(net: RewardNet, folder: Path) -> str:
@@ -287,15 +292,14 @@ def _copy_adapter(source: Source, target: Path, settings: ExportSettings) -> Pub
         )
     net = RewardModel.load(source.folder, dtype="float32", device=settings.device)
     config, _ = read_adapter(source.folder)
-    base, example = str(config["base_model_name_or_path"]), draw_sample([EXAMPLE], net).rows[0]
+    base = str(config["base_model_name_or_path"])
     if (source.folder / base).is_dir() or Path(base).is_dir():
         base = str(find_base(source.folder, base).resolve())
-    drawn = draw_starter_sample(net)
-    sample = Sample(rows=(*(row for row in drawn.rows if row != example), example))
+    sample, example = _with_example(draw_starter_sample(net), net)
     scores = tuple(score_sample(net, sample))
     facts = ModelFacts(
         name=target.name, architecture=type(net.hf).__name__, dtype=dtype_of(source.folder), is_adapter=True, base=base,
-        num_weights=sum(math.prod(shape) for _, shape in read_tensors(source.folder).files.values()),
+        num_weights=sum(math.prod(shape) for _, shape in read_tensors(source.folder).values()),
         report=source.report, example=example, score=scores[-1],
     )  # fmt: skip
     with ExitStack() as stack:

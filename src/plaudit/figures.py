@@ -6,8 +6,6 @@ together flat, as docs/evaluate.md lists it. Invariant: a key is always there; w
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 from plaudit.errors import InputError
@@ -95,14 +93,3 @@ def find_length_fit(table: Table) -> LengthFit | None:
         return fit_length(table)
     except InputError:
         return None
-
-
-def plain(value: Any) -> Any:
-    """A value as JSON has it: a number that is not finite is null, a tuple is a list."""
-    if isinstance(value, Mapping):
-        return {str(name): plain(one) for name, one in value.items()}
-    if isinstance(value, str):
-        return value
-    if isinstance(value, float):
-        return float(value) if math.isfinite(value) else None
-    return [plain(one) for one in value] if isinstance(value, Sequence) else value

@@ -199,7 +199,7 @@ def _read_tensor(checkpoint: Checkpoint, name: str) -> torch.Tensor | None:
 
     if name not in checkpoint.tensors:
         return None
-    with safe_open(checkpoint.tensors.files[name][0], framework="pt") as tensors:
+    with safe_open(checkpoint.tensors[name][0], framework="pt") as tensors:
         found: torch.Tensor = tensors.get_tensor(name)
     return found.float()
 
@@ -310,7 +310,7 @@ def _merge_adapter(hf: PreTrainedModel, folder: Path) -> PreTrainedModel:
                 _plain_name(name): tuple(x.shape)
                 for name, x in get_peft_model_state_dict(adapted, save_embedding_layers=False).items()
             }
-            came = {_plain_name(name): shape for name, (_, shape) in read_tensors(folder).files.items()}
+            came = {_plain_name(name): shape for name, (_, shape) in read_tensors(folder).items()}
             merged: PreTrainedModel = adapted.merge_and_unload()
         except LOADING_ERRORS as error:
             if isinstance(error, ModelError):

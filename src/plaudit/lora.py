@@ -20,11 +20,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from plaudit import __version__
 from plaudit.checkpoint import BASE_DTYPE
 from plaudit.errors import ConfigError, ModelError
 from plaudit.loading import name_of_head, quiet_transformers
-from plaudit.model import RewardNet, is_encoder
+from plaudit.model import RewardNet
 from plaudit.quantized import (
     QUANTIZED,
     check_bits,
@@ -268,13 +267,9 @@ def save_adapter(
     config.base_model_name_or_path, config.inference_mode = str(base or net.checkpoint.folder), True
     kept = {name: x.detach().cpu().contiguous() for name, x in adapter_weights(net, weights).items()}
     told = {
-        **{key: value for key, value in net.checkpoint.card.items() if key != "head"},
-        "plaudit": __version__,
-        "source": str(net.checkpoint.folder),
+        **net.own_card(),
         "base": config.base_model_name_or_path,
         BASE_DTYPE: str(net.dtype).removeprefix("torch."),
-        "score_position": getattr(net.hf.config, "classifier_pooling", "pooled") if is_encoder(net.hf) else "last",
-        **({"head": "new"} if net.is_new else {}),
         **_bits_of(net),
         **(card or {}),
     }

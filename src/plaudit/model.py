@@ -329,16 +329,19 @@ class RewardNet(nn.Module):
                 f"head_prefix {head_prefix!r} came, but {type(self.hf).__name__} has it in {own!r}; leave it out"
             )
         prefix = None if pools else head_prefix or self.checkpoint.config.get("value_head_prefix") or own
-        told = {
+        with self.plain_attention() as hf:
+            return save_parts(hf, self.tokenizer, Path(folder), prefix=prefix, card={**self.own_card(), **(card or {})})
+
+    def own_card(self) -> dict[str, Any]:
+        """What plaudit.json says of the model itself: where it came from, where its score is read, a new head."""
+        pools = is_encoder(self.hf)
+        return {
             **{key: value for key, value in self.checkpoint.card.items() if key != "head"},
             "plaudit": __version__,
             "source": str(self.checkpoint.folder),
             "score_position": getattr(self.hf.config, "classifier_pooling", "pooled") if pools else "last",
             **({"head": "new"} if self.is_new else {}),
-            **(card or {}),
         }
-        with self.plain_attention() as hf:
-            return save_parts(hf, self.tokenizer, Path(folder), prefix=prefix, card=told)
 
 
 def _is_checkpointing(hf: PreTrainedModel) -> bool:

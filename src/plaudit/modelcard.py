@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from plaudit import __version__
+from plaudit.embedded import looks_like_hub_name
 from plaudit.group import Message
 from plaudit.specimen import SampleRow
 
@@ -51,7 +52,7 @@ def render_page(facts: ModelFacts) -> str:
 
 
 def _front_matter(facts: ModelFacts) -> str:
-    on_hub = facts.base if facts.base and _is_hub_name(facts.base) else None
+    on_hub = facts.base if facts.base and looks_like_hub_name(facts.base) else None
     lines = [
         f"library_name: {'peft' if facts.is_adapter else 'transformers'}",
         "pipeline_tag: text-classification",
@@ -61,13 +62,9 @@ def _front_matter(facts: ModelFacts) -> str:
     return "---\n" + "\n".join(lines) + "\n---"
 
 
-def _is_hub_name(name: str) -> bool:
-    return name.count("/") == 1 and not name.startswith((".", "/", "~"))
-
-
 def _introduce(facts: ModelFacts) -> str:
     what = "LoRA adapter with a reward head" if facts.is_adapter else "reward model"
-    on = f" on `{facts.base}`" if facts.base and _is_hub_name(facts.base) else ""
+    on = f" on `{facts.base}`" if facts.base and looks_like_hub_name(facts.base) else ""
     return (
         f"A {what}{on}: a prompt and an answer in, one number out; higher is better. `{facts.architecture}`, "
         f"{facts.num_weights:,} weights in {facts.dtype}, written by plaudit {facts.card.get('plaudit', __version__)}."

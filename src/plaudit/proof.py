@@ -331,7 +331,7 @@ def compare_tensors(folder: Path, weights: Mapping[str, Tensor]) -> tuple[int, i
     """How many tensors of the folder's files are the given ones, how many there are, and what is not as given."""
     from safetensors import safe_open
 
-    files = read_tensors(folder).files
+    files = read_tensors(folder)
     changed, equal = [], 0
     for file in sorted({file for file, _ in files.values()}):
         with safe_open(file, framework="pt") as tensors:

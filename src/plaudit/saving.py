@@ -12,11 +12,8 @@ from __future__ import annotations
 import contextlib
 import copy
 import json
-import math
 import shutil
-import statistics
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,29 +30,7 @@ if TYPE_CHECKING:
 
 
 NORMALISATION = "normalisation"
-"""Where plaudit.json keeps mean and spread of scores; None there takes them out of the folder."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Normalisation:
-    """Mean and spread of raw scores on reference data, and which data that was; (score - mean) / std is normalised."""
-
-    mean: float
-    std: float
-    count: int
-    source: str
-    digest: str | None = None
-
-
-def measure_normalisation(
-    scores: Iterable[float | None], *, source: str, digest: str | None = None
-) -> Normalisation | None:
-    """Mean and sample deviation of the scores that are there; None if fewer than two are, or all are the same."""
-    found = [score for score in scores if score is not None and math.isfinite(score)]
-    spread = statistics.stdev(found) if len(found) > 1 else 0.0
-    if spread == 0:
-        return None
-    return Normalisation(mean=statistics.fmean(found), std=spread, count=len(found), source=source, digest=digest)
+"""Where plaudit.json keeps mean and spread of raw scores; None there takes them out of the folder."""
 
 
 def save_parts(

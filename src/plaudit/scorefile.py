@@ -415,7 +415,7 @@ def _digest_model(net: RewardNet) -> list[str]:
     """Names, sizes and times of the model's files, an adapter's base among them: enough to notice another model."""
     folder = net.checkpoint.folder
     files = {p for p in folder.iterdir() if p.is_file() and p.name != CARD}
-    files |= {p for p, _ in net.checkpoint.tensors.files.values()}
+    files |= {p for p, _ in net.checkpoint.tensors.values()}
     # What was found out about the model afterwards is stored in its card, and changes no score.
     card = json.dumps(forget_findings(read_card(folder)), sort_keys=True)
     return [card, *(f"{p}:{p.stat().st_size}:{p.stat().st_mtime_ns}" for p in sorted(files))]

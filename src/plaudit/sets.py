@@ -23,8 +23,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from plaudit.benchmarks import Named, find_benchmark, resolve_benchmark
-from plaudit.benchmarks.table import advise
+from plaudit.benchmarks import Named, advise, find_benchmark, resolve_benchmark
 from plaudit.config.files import write_whole
 from plaudit.corpus.reading import digest_file, is_file, name_group
 from plaudit.corpus.settings import Part, name_parts
@@ -136,25 +135,36 @@ class ScoredSet:
         }
 
 
+def split_name(word: str) -> tuple[str | None, str]:
+    """`name=place` as its two halves; a word that is no such thing, or is a file that is called so, has no name."""
+    given = GIVEN.fullmatch(word)
+    return (given[1], given[2]) if given is not None and not Path(word).exists() else (None, word)
+
+
+def name_file(name: str) -> str:
+    """A name as one of a file or folder; empty if nothing of it can be in one."""
+    return re.sub(r"[^\w.-]+", "-", name).strip(".-")
+
+
 def name_sets(words: Sequence[str]) -> list[DataSet]:
     """The sets that a command line names: `name=place`, a benchmark, or a place, called by the end of its path."""
     parts: list[Part] = []
     benchmarks: list[str | None] = []
     for word in words:
-        named, given = resolve_benchmark(word), GIVEN.fullmatch(word)
+        named = resolve_benchmark(word)
         if named is not None:
             own = _benchmark_parts(named)
             parts += own
             benchmarks += [named.benchmark.name] * len(own)
             continue
-        is_named = given is not None and not Path(word).exists()
-        parts.append(Part(path=given[2], name=given[1]) if given and is_named else Part(path=word))
+        name, place = split_name(word)
+        parts.append(Part(path=place, name=name))
         benchmarks.append(None)
     if not parts:
         raise ConfigError("no data came; name at least one file, folder, URL or hub:owner/name, or - for stdin")
     if sum(part.path == STDIN for part in parts) > 1:
         raise ConfigError("stdin (-) came twice, and it can be read only once; put the rows in a file and name that")
-    names = [re.sub(r"[^\w.-]+", "-", name).strip(".-") or "data" for name in name_parts(parts)]
+    names = [name_file(name) or "data" for name in name_parts(parts)]
     for name, part in zip(names, parts, strict=True):
         if names.count(name) > 1:
             raise ConfigError(f"two sets would be called {name!r}; give each a name of its own: first={part.path}")

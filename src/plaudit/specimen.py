@@ -35,7 +35,8 @@ LOOK = 512
 LONGEST = 1024
 """Tokens of a sample's longest row, where there are enough shorter ones: proofs of long rows take long."""
 
-STARTER = Path(__file__).with_name("starter") / "comparisons.jsonl"
+STARTER, STEP = Path(__file__).with_name("starter") / "heldout.jsonl", 3
+"""The starter data that folders are compared on, and that one Group in three is enough."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -190,16 +191,16 @@ def _widened(net: RewardNet) -> Iterator[None]:
             x.data = data
 
 
-def draw_starter_sample(net: RewardNet, *, settings: RenderSettings | None = None, count: int = ROWS) -> Sample:
+def draw_starter_sample(net: RewardNet, *, count: int = ROWS) -> Sample:
     """A sample of the starter data, for a folder that comes without data: one turn and many, with a system message."""
-    groups = list(read_groups(STARTER))
+    groups = list(read_groups(STARTER))[::STEP]
     instructed = [replace(group, prompt=(SYSTEM, *_turns(group))) for group in groups[1::4]]
     long = [_chain(groups[n : n + 6]) for n in range(0, len(groups) - 6, 12)]
     try:
-        return draw_sample([*groups, *instructed, *long], net, settings=settings, count=count)
+        return draw_sample([*groups, *instructed, *long], net, count=count)
     except TemplateError:
         # Some templates refuse a system message.
-        return draw_sample([*groups, *long], net, settings=settings, count=count)
+        return draw_sample([*groups, *long], net, count=count)
 
 
 SYSTEM: Message = {"role": "system", "content": "You are a careful assistant who answers in one or two sentences."}

@@ -189,7 +189,7 @@ def make_small_model(device: torch.device, dtype: torch.dtype) -> RewardNet:
     from tokenizers import Tokenizer, models
     from transformers import LlamaConfig, LlamaForSequenceClassification, PreTrainedTokenizerFast
 
-    from plaudit.checkpoint import Checkpoint, Tensors
+    from plaudit.checkpoint import Checkpoint
 
     config = LlamaConfig(
         vocab_size=256,
@@ -208,7 +208,7 @@ def make_small_model(device: torch.device, dtype: torch.dtype) -> RewardNet:
     hf.score.float()
     words = Tokenizer(models.WordLevel({"[UNK]": 0}, unk_token="[UNK]"))
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, unk_token="[UNK]")
-    checkpoint = Checkpoint(folder=Path(), config=config.to_dict(), tensors=Tensors(files={}), head="score.weight")
+    checkpoint = Checkpoint(folder=Path(), config=config.to_dict(), tensors={}, head="score.weight")
     net = RewardNet(hf, tokenizer, checkpoint)
     net.to(device).eval()
     net.choose_backend()

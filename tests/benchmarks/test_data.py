@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from plaudit.benchmarks import BenchmarkResult, Tally, detect_benchmark, read_benchmark, resolve_benchmark
+from plaudit.benchmarks import BenchmarkResult, Tally, detect_benchmark, resolve_benchmark
 from plaudit.contamination import build_seen, check_contamination
-from plaudit.formats import read_groups
+from plaudit.formats import Reader, read_groups
 from plaudit.render import Overlength, RenderSettings
 from plaudit.score import RewardModel, ScoreSettings
 from tiny import save_model
@@ -40,7 +40,7 @@ def test_a_file_is_read_scored_and_measured(data_folder: Path, tiny_model: Rewar
     path = find_file(data_folder, file)
     named = resolve_benchmark(f"{name}={path}")
     assert named is not None
-    rows = list(islice(read_benchmark(named), ROWS))
+    rows = list(islice(Reader(named.paths), ROWS))
     found = detect_benchmark(str(rows[0].dialect.name), rows[0].group)
     assert found is named.benchmark, "the rows name their source"
     settings = ScoreSettings(budget=1024, render=RenderSettings(overlength=Overlength.UNSCORED))
@@ -62,7 +62,7 @@ def measure_by(path: Path, name: str, rule: Callable[[str], float]) -> Benchmark
     named = resolve_benchmark(f"{name}={path}")
     assert named is not None
     tally = Tally(named.benchmark)
-    for row in read_benchmark(named):
+    for row in Reader(named.paths):
         scores: Sequence[float] = [rule(c.text) for c in row.group.completions]
         tally.add(row.group, scores, dataset=row.file)
     return tally.finish()

@@ -15,14 +15,7 @@ Invariant: figures are those of the published definition from the same scores, a
 from __future__ import annotations
 
 from plaudit.benchmarks.benchmark import Benchmark, BenchmarkResult, Marked, Part, PartResult
-from plaudit.benchmarks.table import (
-    BENCHMARKS,
-    Named,
-    detect_benchmark,
-    find_benchmark,
-    read_benchmark,
-    resolve_benchmark,
-)
+from plaudit.benchmarks.table import BENCHMARKS, Named, advise, detect_benchmark, find_benchmark, resolve_benchmark
 from plaudit.benchmarks.tally import Tally
 
 __all__ = [
@@ -34,8 +27,8 @@ __all__ = [
     "Part",
     "PartResult",
     "Tally",
+    "advise",
     "detect_benchmark",
     "find_benchmark",
-    "read_benchmark",
     "resolve_benchmark",
 ]

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from plaudit.group import Group
 from plaudit.measure import Interval
+from plaudit.measure.record import Record
 
 SCORE = "score"
 """The part that is a benchmark's published score."""
@@ -50,9 +51,10 @@ class Benchmark:
     """One public benchmark.
 
     `sources` are what a name alone reads; none where the files have no single address, and `home` says where they are.
-    `start` gives the function that marks Groups, fresh for each tally; `parts` the figures, `score` among them, from
-    the names of the measures that came. `expected` lists what whole data hold: rows by category, None where only
-    presence is asked, in one of several ways. `origins` are what rows of other spellings say as their source.
+    `start` gives the function that marks Groups, fresh for each tally where it remembers some; `parts` the figures,
+    `score` among them, from the names of the measures that came. `expected` lists what whole data hold: rows by
+    category, None where only presence is asked, in one of several ways. `origins` are what rows of other spellings
+    say as their source.
     """
 
     name: str
@@ -71,7 +73,7 @@ class Benchmark:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class PartResult:
+class PartResult(Record):
     """One figure, its interval, and how many values it was made of: comparisons, where it is a share of these."""
 
     score: float
@@ -79,14 +81,9 @@ class PartResult:
     n: int
     within: str | None
 
-    def as_json(self) -> dict[str, Any]:
-        """For report.json."""
-        interval = list(self.score_ci) if self.score_ci is not None else None
-        return {"score": self.score, "score_ci": interval, "n": self.n, "within": self.within}
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class BenchmarkResult:
+class BenchmarkResult(Record):
     """A benchmark's published score of one model, and what it was made of.
 
     `n` counts Groups that are in it, `left_out` the others by reason. `complete` says that all rows of the benchmark
@@ -95,7 +92,6 @@ class BenchmarkResult:
 
     name: str
     title: str
-    about: str
     score: float | None
     score_ci: Interval | None
     parts: Mapping[str, PartResult]
@@ -104,20 +100,9 @@ class BenchmarkResult:
     rows: Mapping[str, int]
     left_out: Mapping[str, int]
     score_ties: int
+    about: str
     notes: tuple[str, ...]
 
     def as_json(self) -> dict[str, Any]:
-        """For report.json."""
-        return {
-            "title": self.title,
-            "score": self.score,
-            "score_ci": list(self.score_ci) if self.score_ci is not None else None,
-            "parts": {name: part.as_json() for name, part in self.parts.items()},
-            "n": self.n,
-            "complete": self.complete,
-            "rows": dict(self.rows),
-            "left_out": dict(self.left_out),
-            "score_ties": self.score_ties,
-            "about": self.about,
-            "notes": list(self.notes),
-        }
+        """As report.json has it, under its name."""
+        return {key: value for key, value in Record.as_json(self).items() if key != "name"}

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from plaudit.benchmarks.benchmark import SCORE, Benchmark, Mark, Marked, Part
-from plaudit.benchmarks.wins import NO_PREFERENCE, find_pair, has_won
+from plaudit.benchmarks.benchmark import Benchmark, Marked, Part
+from plaudit.benchmarks.wins import ALL_PAIRS, mark_pair, score_all_pairs
 from plaudit.group import Group
 
 STEMS = {
@@ -33,25 +33,15 @@ def find_own_category(group: Group) -> str | None:
     return None
 
 
-def start() -> Mark:
-    """Pairs need no memory of each other."""
-    return mark
-
-
 def mark(group: Group, scores: Sequence[float], dataset: str) -> Marked | str:
     """A pair of a known category."""
-    said, category = find_pair(group), find_own_category(group)
-    if said is None:
-        return NO_PREFERENCE
-    if category is None:
-        return f"the source {group.source!r} is none of JudgeBench's"
-    won = has_won(said, scores)
-    return Marked(category=category, values=[(category, won), ("all pairs", won)])
+    unknown = f"the source {group.source!r} is none of JudgeBench's"
+    return mark_pair(group, scores, find_own_category(group), unknown=unknown, also=ALL_PAIRS)
 
 
 def parts(measures: Sequence[str]) -> list[Part]:
     """Categories, and all pairs as the score."""
-    return [*(Part(name=name, of=[name]) for name in GPT_4O), Part(name=SCORE, of=["all pairs"])]
+    return score_all_pairs(GPT_4O)
 
 
 BENCHMARK = Benchmark(
@@ -62,7 +52,7 @@ BENCHMARK = Benchmark(
     sources=("hub:ScalerLab/JudgeBench@gpt",),
     dialects=("judgebench",),
     origins=("judgebench",),
-    start=start,
+    start=lambda: mark,
     parts=parts,
     expected=(GPT_4O, CLAUDE, BOTH),
 )

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from plaudit.benchmarks.benchmark import SCORE, Benchmark, Mark, Marked, Part
-from plaudit.benchmarks.wins import NO_PREFERENCE, find_category, find_pair, has_won
+from plaudit.benchmarks.benchmark import SCORE, Benchmark, Marked, Part
+from plaudit.benchmarks.wins import find_category, mark_pair
 from plaudit.group import Group
 
 NATURAL, ADVERSARIAL = "Natural", "Adversarial"
@@ -18,19 +18,10 @@ NAMES = {name.lower(): name for name in SETS}
 PLACE = "https://raw.githubusercontent.com/princeton-nlp/LLMBar/main/Dataset/LLMBar/"
 
 
-def start() -> Mark:
-    """Pairs need no memory of each other."""
-    return mark
-
-
 def mark(group: Group, scores: Sequence[float], dataset: str) -> Marked | str:
     """A pair; the files say their set by their path alone."""
-    said, category = find_pair(group), find_category(NAMES, group.subset, dataset)
-    if said is None:
-        return NO_PREFERENCE
-    if category is None:
-        return "neither a subset nor the name of its file says which of LLMBar's five sets it is of"
-    return Marked(category=category, values=[(category, has_won(said, scores))])
+    unknown = "neither a subset nor the name of its file says which of LLMBar's five sets it is of"
+    return mark_pair(group, scores, find_category(NAMES, group.subset, dataset), unknown=unknown)
 
 
 def parts(measures: Sequence[str]) -> list[Part]:
@@ -55,7 +46,7 @@ BENCHMARK = Benchmark(
     ),
     dialects=("llmbar",),
     origins=("llmbar",),
-    start=start,
+    start=lambda: mark,
     parts=parts,
     expected=(SETS,),
 )

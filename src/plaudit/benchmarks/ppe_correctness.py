@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from plaudit.benchmarks.benchmark import SCORE, Benchmark, Mark, Marked, Part
+from plaudit.benchmarks.benchmark import SCORE, Benchmark, Marked, Part
 from plaudit.benchmarks.wins import find_category
 from plaudit.group import Group, Ratings
 
@@ -25,11 +25,6 @@ NAMES = {"mmlu": "MMLU-Pro", "math": "MATH", "gpqa": "GPQA", "mbpp": "MBPP-Plus"
 UNKNOWN = "no domain"
 PAIRS = "sampled_conflict_pairs"
 FULL = 32
-
-
-def start() -> Mark:
-    """Questions need no memory of each other."""
-    return mark
 
 
 def mark(group: Group, scores: Sequence[float], dataset: str) -> Marked | str:
@@ -125,7 +120,7 @@ BENCHMARK = Benchmark(
     sources=tuple(f"hub:lmarena-ai/PPE-{name}-Best-of-K@train" for name in DOMAINS),
     dialects=("ppe-correctness",),
     aliases=("ppe-c",),
-    start=start,
+    start=lambda: mark,
     parts=parts,
     expected=(dict.fromkeys(DOMAINS),),
 )

@@ -8,21 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from plaudit.benchmarks.benchmark import SCORE, Benchmark, Mark, Marked, Part
-from plaudit.benchmarks.wins import find_pair, has_won
+from plaudit.benchmarks.benchmark import Benchmark, Marked, Part
+from plaudit.benchmarks.wins import ALL_PAIRS, find_pair, has_won, score_all_pairs
 from plaudit.group import Group
 
-ALL, TIED = "all pairs", "the person called it a tie"
+TIED = "the person called it a tie"
 FLAGS = {
     "hard_prompt": "hard prompts", "easy_prompt": "easy prompts", "if_prompt": "instruction following",
     "math_prompt": "math", "is_code": "code",
 }  # fmt: skip
 """A column that is true or false -> the part of the rows in which it is true."""
-
-
-def start() -> Mark:
-    """Pairs need no memory of each other."""
-    return mark
 
 
 def mark(group: Group, scores: Sequence[float], dataset: str) -> Marked | str:
@@ -32,12 +27,12 @@ def mark(group: Group, scores: Sequence[float], dataset: str) -> Marked | str:
         return TIED
     won = has_won(said, scores)
     kinds = [name for flag, name in FLAGS.items() if group.meta.get(flag) is True]
-    return Marked(category=ALL, values=[(name, won) for name in (ALL, *kinds)])
+    return Marked(category=ALL_PAIRS, values=[(name, won) for name in (ALL_PAIRS, *kinds)])
 
 
 def parts(measures: Sequence[str]) -> list[Part]:
     """Kinds of prompts, and all pairs as the score."""
-    return [*(Part(name=name, of=[name]) for name in FLAGS.values()), Part(name=SCORE, of=[ALL])]
+    return score_all_pairs(FLAGS.values())
 
 
 BENCHMARK = Benchmark(
@@ -48,7 +43,7 @@ BENCHMARK = Benchmark(
     sources=("hub:lmarena-ai/PPE-Human-Preference-V1@test",),
     dialects=("ppe-preference",),
     aliases=("ppe-p",),
-    start=start,
+    start=lambda: mark,
     parts=parts,
-    expected=({ALL: None},),
+    expected=({ALL_PAIRS: None},),
 )

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from plaudit.benchmarks.benchmark import SCORE, Benchmark, Mark, Marked, Part
-from plaudit.benchmarks.wins import NO_PREFERENCE, find_pair, has_won
+from plaudit.benchmarks.benchmark import SCORE, Benchmark, Marked, Part
+from plaudit.benchmarks.wins import mark_pair
 from plaudit.group import Group
 
 SECTIONS: dict[str, dict[str, int]] = {
@@ -42,19 +42,10 @@ OTHER_SETS = ("anthropic_harmless", "mtbench_gpt4", "mtbench_human")
 SUBSETS = frozenset([*(name for section in SECTIONS.values() for name in section), *PRIOR_SETS, *OTHER_SETS])
 
 
-def start() -> Mark:
-    """Pairs need no memory of each other."""
-    return mark
-
-
 def mark(group: Group, scores: Sequence[float], dataset: str) -> Marked | str:
     """A pair of a known subset."""
-    said = find_pair(group)
-    if said is None:
-        return NO_PREFERENCE
-    if group.subset not in SUBSETS:
-        return f"the subset {group.subset!r} is none of RewardBench's"
-    return Marked(category=group.subset, values=[(group.subset, has_won(said, scores))])
+    unknown = f"the subset {group.subset!r} is none of RewardBench's"
+    return mark_pair(group, scores, group.subset if group.subset in SUBSETS else None, unknown=unknown)
 
 
 def parts(measures: Sequence[str]) -> list[Part]:
@@ -80,7 +71,7 @@ BENCHMARK = Benchmark(
     sources=("hub:allenai/reward-bench@filtered",),
     dialects=("rewardbench",),
     aliases=("reward-bench",),
-    start=start,
+    start=lambda: mark,
     parts=parts,
     expected=(
         {name: count for section in SECTIONS.values() for name, count in section.items()} | {"math-prm": NUM_MATH},

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from plaudit.benchmarks.benchmark import SCORE, Benchmark, Mark, Marked, Part
+from plaudit.benchmarks.benchmark import SCORE, Benchmark, Marked, Part
 from plaudit.benchmarks.wins import find_category
 from plaudit.group import Group
 
@@ -19,11 +19,6 @@ CELLS: dict[str, int | None] = {
     f"Harmlessness, {BEST_OF_N}": 1677, f"Harmlessness, {PAIRWISE}": None,
 }  # fmt: skip
 """Rows in each, where the number was counted."""
-
-
-def start() -> Mark:
-    """Rows need no memory of each other."""
-    return mark
 
 
 def mark(group: Group, scores: Sequence[float], dataset: str) -> Marked | str:
@@ -73,7 +68,7 @@ BENCHMARK = Benchmark(
     ),
     home="https://github.com/Zhou-Zoey/RMB-Reward-Model-Benchmark (the folder RMB_dataset)",
     dialects=("rmb-pairwise", "rmb-bon"),
-    start=start,
+    start=lambda: mark,
     parts=parts,
     expected=(CELLS,),
 )

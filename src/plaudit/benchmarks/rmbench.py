@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from plaudit.benchmarks.benchmark import SCORE, Benchmark, Mark, Marked, Part
+from plaudit.benchmarks.benchmark import SCORE, Benchmark, Marked, Part
 from plaudit.benchmarks.wins import find_category
 from plaudit.group import Group
 
@@ -32,11 +32,6 @@ UNKNOWN = "no domain"
 def name_cell(domain: str, cell: tuple[int, int]) -> str:
     """The measure of one domain's cell."""
     return f"{domain}: {STYLES[cell[0]]} over {STYLES[cell[1]]}"
-
-
-def start() -> Mark:
-    """Rows need no memory of each other."""
-    return mark
 
 
 def mark(group: Group, scores: Sequence[float], dataset: str) -> Marked | str:
@@ -83,7 +78,7 @@ BENCHMARK = Benchmark(
     sources=("hub:THU-KEG/RM-Bench@train",),
     dialects=("rmbench",),
     aliases=("rm-bench",),
-    start=start,
+    start=lambda: mark,
     parts=parts,
     expected=(DOMAINS,),
 )

@@ -6,7 +6,6 @@ folder is called so; and what the network does not give comes out as a sentence 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,8 +21,7 @@ from plaudit.benchmarks import (
     rmbench,
 )
 from plaudit.benchmarks.benchmark import Benchmark
-from plaudit.errors import ConfigError, DataError
-from plaudit.formats import Reader, Row
+from plaudit.errors import ConfigError
 from plaudit.group import Group
 
 BENCHMARKS: dict[str, Benchmark] = {
@@ -37,11 +35,10 @@ BENCHMARKS: dict[str, Benchmark] = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Named:
-    """A benchmark that was asked for, and where its rows are; `is_public` if these are its own addresses."""
+    """A benchmark that was asked for, and where its rows are."""
 
     benchmark: Benchmark
     paths: tuple[str, ...]
-    is_public: bool
 
 
 def find_benchmark(name: str) -> Benchmark:
@@ -77,23 +74,13 @@ def resolve_benchmark(told: str) -> Named | None:
     if equals and not path:
         raise ConfigError(f"{told!r} came; {found.name}=PATH was needed, a file, a folder or a glob")
     if equals:
-        return Named(benchmark=found, paths=(path,), is_public=False)
+        return Named(benchmark=found, paths=(path,))
     if not found.sources:
         raise ConfigError(
             f"{found.title} has no single address that can be read; take its files from {found.home} and name them: "
             f"{found.name}=PATH"
         )
-    return Named(benchmark=found, paths=found.sources, is_public=True)
-
-
-def read_benchmark(named: Named) -> Iterator[Row]:
-    """Its rows, streamed; each says the file that it came from."""
-    try:
-        yield from Reader(named.paths)
-    except DataError as error:
-        if not named.is_public:
-            raise
-        raise DataError(f"{error.reason}; {advise(named.benchmark)}", file=error.file, line=error.line) from None
+    return Named(benchmark=found, paths=found.sources)
 
 
 def advise(benchmark: Benchmark) -> str:

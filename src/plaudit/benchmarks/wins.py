@@ -6,11 +6,13 @@ Part of `benchmarks`, under the benchmark files. Invariant: equal scores are no 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
+from plaudit.benchmarks.benchmark import SCORE, Marked, Part
 from plaudit.group import Comparison, Group
 
 NO_PREFERENCE = "its labels do not prefer one completion"
+ALL_PAIRS = "all pairs"
 
 
 def find_pair(group: Group) -> Comparison | None:
@@ -22,6 +24,24 @@ def find_pair(group: Group) -> Comparison | None:
 def has_won(said: Comparison, scores: Sequence[float]) -> float:
     """1 if the better completion has the higher score, else 0."""
     return float(scores[said.better] > scores[said.worse])
+
+
+def mark_pair(
+    group: Group, scores: Sequence[float], category: str | None, *, unknown: str, also: str = ""
+) -> Marked | str:
+    """A pair as a row of its category, won or lost, and in the measure `also`; or why it is none."""
+    said = find_pair(group)
+    if said is None:
+        return NO_PREFERENCE
+    if category is None:
+        return unknown
+    won = has_won(said, scores)
+    return Marked(category=category, values=[(name, won) for name in (category, also) if name])
+
+
+def score_all_pairs(names: Iterable[str]) -> list[Part]:
+    """Each of these measures by itself, and all pairs together as the score."""
+    return [*(Part(name=name, of=[name]) for name in names), Part(name=SCORE, of=[ALL_PAIRS])]
 
 
 def find_category(names: Mapping[str, str], *texts: object) -> str | None:

@@ -23,7 +23,7 @@ from plaudit.losses.items import build_items, loss_of
 from plaudit.losses.loss import Loss, Reads
 from plaudit.losses.regression import combine_scores
 from plaudit.losses.settings import LossSettings
-from plaudit.losses.table import LOSSES, compute_loss, find_loss, loss_table
+from plaudit.losses.table import LOSSES, compute_loss, loss_table
 from plaudit.losses.targets import Items, Positions, Targets, join_items
 from plaudit.losses.thresholds import OrdinalState
 from plaudit.losses.token_wise import find_positions
@@ -41,7 +41,6 @@ __all__ = [
     "build_items",
     "combine_scores",
     "compute_loss",
-    "find_loss",
     "find_positions",
     "fit_loss",
     "join_items",

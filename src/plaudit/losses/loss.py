@@ -37,4 +37,3 @@ class Loss:
     compute: Callable[..., Tensor]
     margin: float = 0.0
     takes_margins: bool = False
-    is_shift_invariant: bool = True

@@ -71,5 +71,4 @@ LOSS = Loss(
     prefer="`plackett_luce` if only the order of ratings can be trusted",
     formula="(s - (rating - mean) / spread)²",
     compute=regression,
-    is_shift_invariant=False,
 )

@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from plaudit.config.schema import LossName
-from plaudit.errors import ConfigError
 from plaudit.losses import (
     bradley_terry,
     hinge,
@@ -31,17 +30,6 @@ from plaudit.losses.thresholds import OrdinalState
 FILES = (bradley_terry, log_exp, hinge, ordinal, scaled_bt, plackett_luce, token_wise, regression)
 
 LOSSES: Mapping[LossName, Loss] = {file.LOSS.name: file.LOSS for file in FILES}
-
-
-def find_loss(name: str) -> Loss:
-    """The loss of this name; ConfigError with the list of all if there is none.
-
-    >>> find_loss("hinge").formula
-    'max(0, margin - (b - w)), margin 1 where none is given'
-    """
-    if name not in LOSSES:
-        raise ConfigError(f"loss {name!r} came, one of {', '.join(LOSSES)} was needed")
-    return LOSSES[LossName(name)]
 
 
 def compute_loss(

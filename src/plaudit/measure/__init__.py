@@ -3,8 +3,8 @@
 Stands on `group`, `keys` and `surface`; numpy and scipy, no torch. In reading order:
 
     record        a figure and what belongs to it, as JSON
-    table         Groups and their scores as columns, in one pass
     intervals     how sure a figure is: prompts drawn anew
+    table         Groups and their scores as columns, in one pass
     accuracy      right, wrong, and what is in neither
     words         a scorer that knows only which words an answer has
     baselines     what that gets, and the longest, the shortest, most lists

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from plaudit.measure.intervals import FEW_PROMPTS, Interval, rate_interval
+from plaudit.measure.intervals import FEW_PROMPTS, Bools, Floats, Interval, Ints, rate_interval
 from plaudit.measure.record import Record
-from plaudit.measure.table import Bools, Floats, Ints, Table
+from plaudit.measure.table import Table
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,9 +59,8 @@ def measure_accuracy(table: Table, *, scores: Floats | None = None, mask: Bools 
     )
 
 
-def find_measured(table: Table, score_N: Floats | None = None) -> Ints:
+def find_measured(table: Table, score_N: Floats) -> Ints:
     """The numbers of the comparisons that say which one is better, and have both scores."""
-    score_N = table.score_N if score_N is None else score_N
     return np.flatnonzero(~table.is_tie_C & are_scored(table, score_N))
 
 

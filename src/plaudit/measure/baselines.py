@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 
 from plaudit.measure.accuracy import count_right, find_measured
-from plaudit.measure.intervals import Interval, mean_interval, rate_interval
+from plaudit.measure.intervals import Bools, Floats, Interval, mean_interval, rate_interval
 from plaudit.measure.record import Record
-from plaudit.measure.table import Bools, Floats, Table
+from plaudit.measure.table import Table
 from plaudit.measure.words import FEWEST_COMPARISONS, FEWEST_PROMPTS, score_words
 
 LEAKING = 0.9
@@ -71,12 +71,11 @@ class Baselines:
         return {name: float(right.mean()) for name, right in found.items() if len(right)}
 
 
-def measure_baselines(table: Table, *, scores: Floats | None = None) -> Baselines:
+def measure_baselines(table: Table) -> Baselines:
     """Every baseline on the comparisons that the scores are measured on."""
-    score_N = table.score_N if scores is None else scores
-    measured = find_measured(table, score_N)
+    measured = find_measured(table, table.score_N)
     prompt_C, seed = table.prompt_C[measured], table.seed
-    ours_C = count_right(table, score_N, measured)
+    ours_C = count_right(table, table.score_N, measured)
     baselines, right = {}, {}
     for name, guess_N in _guess(table).items():
         theirs_C = count_right(table, guess_N, measured)

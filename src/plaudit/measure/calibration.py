@@ -18,7 +18,9 @@ from scipy import optimize, special
 from plaudit.measure.accuracy import find_measured
 from plaudit.measure.intervals import (
     LEVEL,
+    Floats,
     Interval,
+    Ints,
     assign_folds,
     mean_interval,
     percentile_interval,
@@ -27,7 +29,7 @@ from plaudit.measure.intervals import (
     sum_by_cluster,
 )
 from plaudit.measure.record import Record
-from plaudit.measure.table import Floats, Ints, Table
+from plaudit.measure.table import Table
 
 BINS, FOLDS = 10, 5
 HOTTEST = 1e6

@@ -14,9 +14,9 @@ import numpy as np
 from scipy import special
 
 from plaudit.measure.accuracy import are_scored, count_right
-from plaudit.measure.intervals import Interval, mean_interval
+from plaudit.measure.intervals import Bools, Floats, Interval, Ints, mean_interval
 from plaudit.measure.record import Record
-from plaudit.measure.table import Bools, Floats, Ints, Table
+from plaudit.measure.table import Table
 
 MOST_DISAGREEMENTS = 20
 

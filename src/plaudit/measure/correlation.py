@@ -14,9 +14,9 @@ from typing import Literal
 
 import numpy as np
 
-from plaudit.measure.intervals import Interval, percentile_interval, resample_sums
+from plaudit.measure.intervals import Floats, Interval, Ints, percentile_interval, resample_sums
 from plaudit.measure.record import Record
-from plaudit.measure.table import Floats, Ints, Table
+from plaudit.measure.table import Table
 
 STYLES = ("lists", "headings", "bold")
 
@@ -44,12 +44,11 @@ def measure_length(
     return correlate_within(table.score_N if scores is None else scores, length_N, table.prompt_N, seed=table.seed)
 
 
-def measure_style(table: Table, *, scores: Floats | None = None) -> dict[str, Correlation]:
+def measure_style(table: Table) -> dict[str, Correlation]:
     """Of score with the number of list items, of headings, and of bold passages."""
-    score_N = table.score_N if scores is None else scores
     amounts = {"lists": table.lists_N, "headings": table.headings_N, "bold": table.bold_N}
     return {
-        name: correlate_within(score_N, amounts[name].astype(np.float64), table.prompt_N, seed=table.seed)
+        name: correlate_within(table.score_N, amounts[name].astype(np.float64), table.prompt_N, seed=table.seed)
         for name in STYLES
     }
 

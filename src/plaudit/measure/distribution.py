@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import special
 
-from plaudit.measure.intervals import Interval, percentile_interval, resample_sums
+from plaudit.measure.intervals import Floats, Interval, Ints, percentile_interval, resample_sums
 from plaudit.measure.record import Record
-from plaudit.measure.table import Floats, Ints, Table
+from plaudit.measure.table import Table
 
 BINS, MOST_POINTS, TENTHS = 40, 2_000, 10
 
@@ -66,13 +66,13 @@ class Shift(Record):
     length: Moved | None
 
 
-def describe_scores(table: Table, *, scores: Floats | None = None, bins: int = BINS) -> Distribution:
+def describe_scores(table: Table) -> Distribution:
     """The scores' spread and histogram; a completion counts once for every comparison that it wins or loses."""
-    score_N = table.score_N if scores is None else scores
+    score_N = table.score_N
     known = score_N[~np.isnan(score_N)]
     if not len(known):
         return Distribution(n=0, mean=None, std=None, min=None, max=None, edges=(), better=(), worse=())
-    edges = np.histogram_bin_edges(known, bins=bins)
+    edges = np.histogram_bin_edges(known, bins=BINS)
     sides = [score_N[side_C[~table.is_tie_C]] for side_C in (table.better_C, table.worse_C)]
     better, worse = (np.histogram(side[~np.isnan(side)], bins=edges)[0] for side in sides)
     return Distribution(
@@ -87,13 +87,12 @@ def describe_scores(table: Table, *, scores: Floats | None = None, bins: int = B
     )
 
 
-def sample_lengths(table: Table, *, scores: Floats | None = None, most: int = MOST_POINTS) -> list[tuple[int, float]]:
+def sample_lengths(table: Table, *, most: int = MOST_POINTS) -> list[tuple[int, float]]:
     """Length and score of scored completions, all of them or so many drawn by lot, in the table's order."""
-    score_N = table.score_N if scores is None else scores
-    there = np.flatnonzero(~np.isnan(score_N))
+    there = np.flatnonzero(~np.isnan(table.score_N))
     if len(there) > most:
         there = np.sort(np.random.default_rng([table.seed, 4]).choice(there, most, replace=False))
-    return list(zip(table.length_N[there].tolist(), score_N[there].tolist(), strict=True))
+    return list(zip(table.length_N[there].tolist(), table.score_N[there].tolist(), strict=True))
 
 
 def measure_shift(new: Table, reference: Table) -> Shift:

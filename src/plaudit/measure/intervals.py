@@ -17,6 +17,7 @@ from scipy import special
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
 Interval = tuple[float, float]
 
 LEVEL = 0.95

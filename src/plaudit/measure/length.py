@@ -17,9 +17,9 @@ from typing import Any, overload
 import numpy as np
 
 from plaudit.errors import InputError
-from plaudit.measure.intervals import assign_folds
+from plaudit.measure.intervals import Floats, Ints, assign_folds
 from plaudit.measure.record import Record
-from plaudit.measure.table import Floats, Ints, Table
+from plaudit.measure.table import Table
 
 FRACTION, ROUNDS = 0.4, 3
 """The share of all answers that has a say at a knot, and how often those that are far off the curve lose weight."""
@@ -66,21 +66,20 @@ class LengthFit(Record):
         return cls(lengths=lengths, scores=scores, mean_score=numbers[-1], n=int(found["n"]))
 
 
-def fit_length(table: Table, *, scores: Floats | None = None) -> LengthFit:
+def fit_length(table: Table) -> LengthFit:
     """The curve of all scored completions."""
-    score_N = table.score_N if scores is None else scores
-    num_scored = int((~np.isnan(score_N)).sum())
+    num_scored = table.num_completions - table.num_unscored
     if num_scored < FEWEST_ANSWERS:
         raise InputError(
             f"{num_scored} scored answers came, at least {FEWEST_ANSWERS} were needed to say what length is worth; "
             "measure on more data"
         )
-    return _fit(score_N, table.length_N, table.seed)
+    return _fit(table.score_N, table.length_N, table.seed)
 
 
-def correct_held_out(table: Table, *, scores: Floats | None = None) -> Floats:
+def correct_held_out(table: Table) -> Floats:
     """Scores without what length is worth, each by a curve that was fitted on the other prompts."""
-    score_N = table.score_N if scores is None else scores
+    score_N = table.score_N
     corrected_N = np.full(len(score_N), np.nan)
     fold_N = assign_folds(table.prompt_N, FOLDS, seed=table.seed)
     for fold in np.unique(fold_N):
@@ -93,10 +92,10 @@ def correct_held_out(table: Table, *, scores: Floats | None = None) -> Floats:
     return corrected_N
 
 
-def score_per_token(table: Table, *, scores: Floats | None = None) -> Floats:
+def score_per_token(table: Table) -> Floats:
     """Scores divided by the answers' tokens: the other, cruder correction. An answer without tokens has none."""
     tokens_N = np.where(table.tokens_N > 0, table.tokens_N, np.nan)
-    per_token: Floats = (table.score_N if scores is None else scores) / tokens_N
+    per_token: Floats = table.score_N / tokens_N
     return per_token
 
 

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from plaudit.measure.correlation import share_positions
-from plaudit.measure.intervals import Interval, mean_interval, rate_interval
+from plaudit.measure.intervals import Bools, Floats, Interval, Ints, mean_interval, rate_interval
 from plaudit.measure.record import Record
-from plaudit.measure.table import Bools, Floats, Ints, Table
+from plaudit.measure.table import Table
 
 FEWEST_RANKED = 3
 
@@ -81,9 +81,9 @@ class _Ranked:
         return np.asarray(np.maximum.reduceat(value_M, starts), dtype=np.float64)
 
 
-def measure_ranking(table: Table, *, scores: Floats | None = None) -> RankingQuality | None:
+def measure_ranking(table: Table) -> RankingQuality | None:
     """How well the scores rank; None where no Group has three compared completions, all with scores."""
-    ranked, num_unscored = _gather(table, table.score_N if scores is None else scores)
+    ranked, num_unscored = _gather(table)
     if ranked is None:
         return None
     seed, prompt_R = table.seed, ranked.prompt_R
@@ -114,9 +114,9 @@ def measure_ranking(table: Table, *, scores: Floats | None = None) -> RankingQua
     )
 
 
-def _gather(table: Table, score_N: Floats) -> tuple[_Ranked | None, int]:
+def _gather(table: Table) -> tuple[_Ranked | None, int]:
     """The Groups that have an order to find, and how many of those lack a score."""
-    num_N, num_G = table.num_completions, table.num_groups
+    score_N, num_N, num_G = table.score_N, table.num_completions, table.num_groups
     decided_C = (~table.is_tie_C).astype(np.float64)
     wins_N = np.bincount(table.better_C, weights=decided_C, minlength=num_N)
     losses_N = np.bincount(table.worse_C, weights=decided_C, minlength=num_N)

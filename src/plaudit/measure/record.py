@@ -19,14 +19,17 @@ class Record:
     def as_json(self) -> dict[str, Any]:
         """As report.json has it."""
         fields = dataclasses.fields(self)  # type: ignore[arg-type]
-        return {field.name: _plain(getattr(self, field.name)) for field in fields}
+        return {field.name: plain(getattr(self, field.name)) for field in fields}
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """A value as JSON has it: a record is an object, a number that is not finite is null, a tuple is a list."""
     if isinstance(value, Record):
         return value.as_json()
     if isinstance(value, tuple | list):
-        return [_plain(one) for one in value]
+        return [plain(one) for one in value]
     if isinstance(value, Mapping):
-        return {name: _plain(one) for name, one in value.items()}
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+        return {str(name): plain(one) for name, one in value.items()}
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else None
+    return value

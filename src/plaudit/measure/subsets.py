@@ -17,7 +17,7 @@ from plaudit.measure.accuracy import Accuracy, measure_accuracy
 from plaudit.measure.baselines import Baselines
 from plaudit.measure.intervals import Interval
 from plaudit.measure.record import Record
-from plaudit.measure.table import Floats, Table
+from plaudit.measure.table import Table
 
 GAP_EDGES = (-1.0, -0.5, -0.25, -0.1, 0.1, 0.25, 0.5, 1.0)
 """Length of the better minus length of the worse answer, by the longer of the two."""
@@ -50,17 +50,14 @@ class LengthGap(Record):
     accuracy_ci: Interval | None
 
 
-def measure_subsets(
-    table: Table, *, scores: Floats | None = None, baselines: Baselines | None = None
-) -> dict[str, Subset]:
+def measure_subsets(table: Table, *, baselines: Baselines) -> dict[str, Subset]:
     """Accuracy of every subset, by name, in the order in which they came."""
     found = {}
     for code, name in enumerate(table.subsets):
         mask_C = table.subset_C == code
-        accuracy = measure_accuracy(table, scores=scores, mask=mask_C)
-        beside = {} if baselines is None else baselines.accuracies(mask_C)
+        accuracy = measure_accuracy(table, mask=mask_C)
         figures = {field: getattr(accuracy, field) for field in Accuracy.__slots__}
-        found[name] = Subset(**figures, baselines=beside)
+        found[name] = Subset(**figures, baselines=baselines.accuracies(mask_C))
     return found
 
 
@@ -70,14 +67,14 @@ def find_worst(subsets: Mapping[str, Subset]) -> str | None:
     return min(enough, key=lambda name: enough[name]) if len(enough) > 1 else None
 
 
-def measure_length_gaps(table: Table, *, scores: Floats | None = None) -> tuple[LengthGap, ...]:
+def measure_length_gaps(table: Table) -> tuple[LengthGap, ...]:
     """Accuracy by how much longer the better answer is, from much shorter to much longer."""
     better, worse = table.length_N[table.better_C], table.length_N[table.worse_C]
     gap_C = (better - worse) / np.maximum(np.maximum(better, worse), 1)
     place_C = np.clip(np.digitize(gap_C, GAP_EDGES) - 1, 0, len(GAP_EDGES) - 2)
     found = []
     for place, (low, high) in enumerate(pairwise(GAP_EDGES)):
-        one = measure_accuracy(table, scores=scores, mask=place_C == place)
+        one = measure_accuracy(table, mask=place_C == place)
         gap = LengthGap(low=low, high=high, n=one.n, accuracy=one.accuracy, accuracy_ci=one.accuracy_ci)
         found.append(gap)
     return tuple(found)

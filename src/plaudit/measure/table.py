@@ -1,6 +1,6 @@
 """Groups and their scores as columns: what every measure reads, gathered in one pass.
 
-First file of `measure`; stands on `group`, `keys` and `surface`. A `TableBuilder` takes Groups as they are scored and
+Third file of `measure`; stands on `group`, `keys` and `surface`. A `TableBuilder` takes Groups as they are scored and
 lets go of their texts; what stays is a few numbers a completion, which words it uses, and the texts of the worst
 mistakes. Invariant: a completion without a score is there, with nan for its score, so nothing that was asked for is
 missing from a count.
@@ -23,12 +23,10 @@ import numpy.typing as npt
 from plaudit.errors import InputError
 from plaudit.group import Comparison, Content, Group, Ratings
 from plaudit.keys import prompt_key, turn_text
+from plaudit.measure.intervals import Bools, Floats, Ints
 from plaudit.measure.record import Record
 from plaudit.surface import count_bold, count_headings, count_list_items, settle
 
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
-Bools = npt.NDArray[np.bool_]
 Scores = Sequence[float | None]
 
 WORD_CODES = 2**16

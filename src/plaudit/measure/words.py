@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import optimize, sparse, special
 
-from plaudit.measure.intervals import assign_folds
-from plaudit.measure.table import WORD_CODES, Floats, Ints, Table
+from plaudit.measure.intervals import Floats, Ints, assign_folds
+from plaudit.measure.table import WORD_CODES, Table
 
 FOLDS, STEPS = 5, 60
 RIDGE = 30.0

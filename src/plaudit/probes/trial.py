@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
-from plaudit.group import Completion, Content, Group
+from plaudit.group import Completion, Group
 from plaudit.keys import digest_texts, draw_lot
 from plaudit.probes.probe import Probe, Staged
 from plaudit.probes.sample import Row, write_answer
@@ -57,7 +57,7 @@ def _build_trial(row: Row, probes: Sequence[Probe], seed: int) -> Trial:
     own = Group(prompt=row.prompt, completions=row.completions)
     recasts = {p.name: _build_recast(row, own, p) for p in probes if p.recast is not None}
     return Trial(
-        group=_make_group(row.prompt, completions),
+        group=Group(prompt=row.prompt, completions=tuple(completions)),
         question=row.case.prompt,
         num_own=len(row.completions),
         edits=edits,
@@ -72,10 +72,6 @@ def _build_recast(row: Row, own: Group, probe: Probe) -> Trial | None:
     return Trial(group=group, question=row.case.prompt, num_own=len(group.completions))
 
 
-def _make_group(prompt: Content, completions: Sequence[Completion]) -> Group:
-    return Group(prompt=prompt, completions=tuple(completions))
-
-
 def build_staged(probes: Sequence[Probe], limit: int) -> list[Trial]:
     """The questions that probes bring along, at most `limit` of each; probes that ask the same thing share a trial."""
     asked: dict[tuple[str, str], list[tuple[str, Staged]]] = {}
@@ -84,7 +80,10 @@ def build_staged(probes: Sequence[Probe], limit: int) -> list[Trial]:
             asked.setdefault((staged.prompt, staged.before), []).append((probe.name, staged))
     return [
         Trial(
-            group=_make_group(prompt, [Completion(content=text) for text in (before, *(s.after for _, s in said))]),
+            group=Group(
+                prompt=prompt,
+                completions=tuple(Completion(content=text) for text in (before, *(s.after for _, s in said))),
+            ),
             question=prompt,
             num_own=1,
             edits={name: k for k, (name, _) in enumerate(said, 1)},

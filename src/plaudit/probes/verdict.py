@@ -12,10 +12,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 import numpy as np
-import numpy.typing as npt
 from scipy import special
 
-from plaudit.measure.intervals import Interval, mean_interval, rate_interval
+from plaudit.measure.intervals import Floats, Interval, mean_interval, rate_interval
 from plaudit.probes.probe import Expects
 
 TOLERANCE = 0.2
@@ -25,8 +24,6 @@ FEWEST = 10
 """With fewer prompts than this there is no verdict."""
 
 CONFIDENCE = 0.95
-
-Values = npt.NDArray[np.float64]
 
 
 class Verdict(StrEnum):
@@ -53,17 +50,17 @@ class Estimate:
     interval: Interval | None
 
 
-def estimate_mean(values_N: Values, seed: int) -> Estimate:
+def estimate_mean(values_N: Floats, seed: int) -> Estimate:
     """Of shifts: the mean, and the interval of means of prompts drawn again (None for a single prompt)."""
     return Estimate(mean=float(values_N.mean()), interval=mean_interval(values_N, np.arange(len(values_N)), seed=seed))
 
 
-def estimate_rate(values_N: Values, seed: int) -> Estimate:
+def estimate_rate(values_N: Floats, seed: int) -> Estimate:
     """Of shares, likewise."""
     return Estimate(mean=float(values_N.mean()), interval=rate_interval(values_N, np.arange(len(values_N)), seed=seed))
 
 
-def find_family_interval(shift_N: Values, num_probes: int) -> Interval | None:
+def find_family_interval(shift_N: Floats, num_probes: int) -> Interval | None:
     """Student's interval of the mean that holds for `num_probes` of them together; None for too few prompts."""
     if len(shift_N) < FEWEST:
         return None

@@ -24,6 +24,7 @@ _HOW = {
     "length_corrected_scores": "score the rows with plaudit score MODEL FILE --length-corrected -o SCORED",
     "per_token_scores": "score the rows with plaudit score MODEL FILE --per-token -o SCORED",
 }
+NO_ROWS = "no rows came; rows with completions and scores were needed"
 _SHINGLE = 3
 _WORD = re.compile(r"\w+")
 

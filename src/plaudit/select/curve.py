@@ -13,10 +13,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from plaudit.errors import ConfigError
-from plaudit.measure.intervals import FEW_PROMPTS, Interval, percentile_interval, resample_sums
+from plaudit.measure.intervals import FEW_PROMPTS, Floats, Interval, Ints, percentile_interval, resample_sums
 from plaudit.select.estimates import (
     bound_kl,
     estimate_best,
@@ -28,7 +27,6 @@ from plaudit.select.estimates import (
 from plaudit.select.law import Law, fit_law, recommend_n
 from plaudit.select.sample import Prompt, Sample
 
-Floats = npt.NDArray[np.float64]
 Json = dict[str, Any]
 
 ALL_UP_TO, MOST_POINTS = 64, 48
@@ -145,7 +143,7 @@ def _check_num_max(sizes: Sequence[int], asked: int | None) -> int:
 class _Drawn:
     """Prompts drawn anew: means of many columns over the same draws."""
 
-    def __init__(self, prompt_P: npt.NDArray[np.int64], seed: int) -> None:
+    def __init__(self, prompt_P: Ints, seed: int) -> None:
         self.prompt_P, self.seed = prompt_P, seed
         self.num = len(np.unique(prompt_P))
 

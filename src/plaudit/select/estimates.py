@@ -12,11 +12,9 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 from scipy import special
 
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
+from plaudit.measure.intervals import Floats, Ints
 
 _ROWS = 512
 

@@ -19,7 +19,7 @@ from plaudit.errors import ConfigError, DataError
 from plaudit.formats import RowWriter
 from plaudit.group import Content
 from plaudit.intake import Intake, ReadSettings
-from plaudit.select.candidates import By, Candidates, Eligible, rank_eligible, read_candidates
+from plaudit.select.candidates import NO_ROWS, By, Candidates, Eligible, rank_eligible, read_candidates
 from plaudit.select.rules import Band, select_above, select_best, select_pairs, select_top
 from plaudit.select.shapes import CONDITION, Shape, condition_prompt, find_shape
 
@@ -162,7 +162,7 @@ def select_rows(
             found.bad_rows = reader.num_bad
             found.notes += reader.notes
             if not found.groups:
-                raise DataError("no rows came; rows with completions and scores were needed")
+                raise DataError(NO_ROWS)
         return found
     finally:
         intake.close()

@@ -8,18 +8,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from plaudit.measure.intervals import Interval, percentile_interval
-
-Floats = npt.NDArray[np.float64]
+from plaudit.measure.intervals import Floats, Interval, percentile_interval
+from plaudit.measure.record import Record
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Law:
+class Law(Record):
     """gain(d) = d (a - b d), with intervals; its top is at n = `peak_n`, None where it does not turn down."""
 
     a: float
@@ -28,12 +25,6 @@ class Law:
     b_ci: Interval | None
     r2: float
     peak_n: float | None
-
-    def as_json(self) -> dict[str, Any]:
-        """Under stable keys."""
-        return {
-            "a": self.a, "b": self.b, "a_ci": self.a_ci, "b_ci": self.b_ci, "r2": self.r2, "peak_n": self.peak_n,
-        }  # fmt: skip
 
 
 def fit_law(kl_N: Floats, gain_BN: Floats, num_prompts: int) -> Law:

@@ -12,17 +12,14 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
-import numpy.typing as npt
 
 from plaudit.errors import DataError
 from plaudit.formats import Row
 from plaudit.formats.content import GOLD_SCORES
 from plaudit.group import Ratings
 from plaudit.keys import Key, normalise_text, prompt_key
-from plaudit.select.candidates import By, Values, read_candidates, read_values
-
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
+from plaudit.measure.intervals import Floats, Ints
+from plaudit.select.candidates import NO_ROWS, By, Values, read_candidates, read_values
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -97,7 +94,7 @@ def read_sample(rows: Iterable[Row], *, gold: str | None = None, by: By = "score
             sample = Sample(gold=gold if gold is not None else _find_gold(row))
         sample.add(row, by)
     if sample is None:
-        raise DataError("no rows came; rows with completions and scores were needed")
+        raise DataError(NO_ROWS)
     if not sample.sizes:
         raise DataError("no completion can be used: none has a score" + (" and gold" if sample.gold else ""))
     return sample
