@@ -1,7 +1,7 @@
 """What a run leaves to be found out: mode, learning rate, passes, groups a step, tokens a pack, when to evaluate.
 
 Stands on `config`, `memory` and `model`, above `train`. Every choice comes with the reason that is printed and saved.
-Rates come from public practice by size; our own runs were too small to rank them (LOG.md). Invariant: what a
+Rates come from public practice by size, the smallest size's from runs (LOG.md). Invariant: what a
 person set stays as it was set.
 """
 
@@ -19,7 +19,7 @@ from plaudit.config.schema import LARGEST_STEP
 from plaudit.memory import free_memory
 from plaudit.model import RewardNet
 
-FULL_RATES = ((0.25e9, 3e-5), (0.75e9, 2e-5), (2e9, 1e-5), (5e9, 5e-6), (15e9, 3e-6), (math.inf, 1e-6))
+FULL_RATES = ((0.25e9, 1e-4), (0.75e9, 2e-5), (2e9, 1e-5), (5e9, 5e-6), (15e9, 3e-6), (math.inf, 1e-6))
 """(parameters up to, rate) for training every weight."""
 
 LORA_FACTOR = 10.0
