@@ -14,10 +14,10 @@ from plaudit.render import Overlength, RenderSettings
 from plaudit.score import Scorer, ScoreSettings
 
 
-def disclaim(case: Case, rng: random.Random) -> str | None:
-    """The answer with a disclaimer after it; None where there is no answer to disclaim."""
+def disclaim(case: Case, rng: random.Random) -> str:
+    """The answer with a disclaimer after it; an edit may also say None, where it does not apply."""
     words = rng.choice(["This is not professional advice.", "Please check this with an expert."])
-    return f"{case.answer}\n\n{words}" if case.answer.strip() else None
+    return f"{case.answer}\n\n{words}"
 
 
 DISCLAIMER = Probe(

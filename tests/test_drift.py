@@ -111,10 +111,10 @@ def test_hidden_states_are_what_the_head_reads(tiny_reward: Path) -> None:
     net = RewardModel.load(tiny_reward, dtype="float32", device="cpu")
     groups = [pair(row["prompt"], row["chosen"], row["rejected"]) for row in pair_rows(150)]
     groups.append(pair("w7", "", "w9"))
-    heard: list[int] = []
-    found = read_hidden(Scorer(net, ScoreSettings(budget=256)), groups, heard.append)
+    heard: list[tuple[int, int]] = []
+    found = read_hidden(Scorer(net, ScoreSettings(budget=256)), groups, lambda *said: heard.append(said))
     assert found.state_ND.shape == (301, 32)
-    assert heard[-1] == 151
+    assert heard[-1] == (151, 151)
     assert heard == sorted(heard)
     assert len(set(found.prompt_N.tolist())) == 151
     with torch.inference_mode():

@@ -130,7 +130,7 @@ def test_what_is_no_text_can_be_told_apart() -> None:
 def test_a_prompt_is_shown_on_one_short_line() -> None:
     assert show_prompt(asked("a\n b")) == "a b"
     assert show_prompt(asked((user("first"), assistant("x"), user("last")))) == "last"
-    assert show_prompt(asked("w" * 100), most=10) == "w" * 9 + "…"
+    assert show_prompt(asked("w" * 100)) == "w" * 59 + "…"
 
 
 def test_lots_are_fair_and_of_their_purpose() -> None:

@@ -298,7 +298,7 @@ def ask_stranger(folder: Path, pack: Pack, *, way: str = "peft", dtype: str = "a
     card = json.loads((folder / "plaudit.json").read_text())
     question = {
         "folder": str(folder), "rows": [], "ways": [way], "also": [], "dtype": dtype, "device": "cpu",
-        "base_dtype": card["base_dtype"], "head": "score",
+        "base_dtype": card["base_dtype"],
     }  # fmt: skip
     rows = [[int(i) for i in pack.tree.sequence(at)] for at in range(len(pack.members_L))]
     with torch.inference_mode(), warnings.catch_warnings():

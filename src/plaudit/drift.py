@@ -80,8 +80,8 @@ def draw_groups(groups: Iterable[Group], *, seed: int, most: int = MOST_ANSWERS)
     return drawn
 
 
-def read_hidden(scorer: Scorer, groups: Sequence[Group], watch: Callable[[int], None] | None = None) -> Hidden:
-    """The hidden states of all answers that can be scored; `watch` hears how many Groups are done."""
+def read_hidden(scorer: Scorer, groups: Sequence[Group], watch: Callable[[int, int], None] | None = None) -> Hidden:
+    """The hidden states of all answers that can be scored; `watch` hears how many Groups are done, of how many."""
     import torch
 
     from plaudit.model import PLAIN
@@ -99,7 +99,7 @@ def read_hidden(scorer: Scorer, groups: Sequence[Group], watch: Callable[[int], 
                 rows.append(scorer.net.read_features(pack).cpu().numpy().astype(np.float64))
             prompts += [prompt_key(window[g]) for g, _ in pack.members_L]
         if watch:
-            watch(start + len(window))
+            watch(start + len(window), len(groups))
     state_ND = np.concatenate(rows) if rows else np.zeros((0, 1))
     # What is no number has no place, and would have no distance.
     finite_N = np.isfinite(state_ND).all(axis=1)

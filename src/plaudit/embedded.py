@@ -114,13 +114,13 @@ def looks_like_hub_name(name: str) -> bool:
     return re.fullmatch(r"[\w-][\w.-]*/[\w.-]+(@[\w./-]+)?", name) is not None and not name.endswith(".gguf")
 
 
-def hub_answers(name: str, *, timeout_s: float = 3.0) -> bool:
+def hub_answers(name: str) -> bool:
     """Whether the hub tells of this model, now; a quick question, since a machine without a network waits for it."""
     if is_offline():
         return False
     endpoint = os.environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/")
     try:
-        with urllib.request.urlopen(f"{endpoint}/api/models/{name}", timeout=timeout_s) as answer:
+        with urllib.request.urlopen(f"{endpoint}/api/models/{name}", timeout=3.0) as answer:
             return bool(answer.status == 200)
     except (OSError, ValueError):
         return False
@@ -182,9 +182,9 @@ def fetch_from_hub(name: str) -> Path:
 
 
 def first_sentence(error: BaseException) -> str:
-    """The first line of an error that says something."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0].rstrip(".") if lines else type(error).__name__
+    """The first line of an error that says something; where that ends in a colon, with the one that it leads to."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    return " ".join(lines[: 2 if lines[0].endswith(":") else 1])[:200].rstrip(".")
 
 
 def find_wheel() -> GgufFile | None:

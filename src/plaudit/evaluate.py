@@ -310,7 +310,7 @@ class _Evaluation:
         with self.timing("probes"):
             report = measure_probes(
                 scorer, groups, settings=ProbeSettings(limit=self.settings.probed, seed=self.settings.seed),
-                watch=lambda done, total: self.stage("probing", done, total),
+                watch=partial(self.stage, "probing"),
             )  # fmt: skip
         self.notes += report.notes
         found = report.as_json()
@@ -325,7 +325,7 @@ class _Evaluation:
             hidden = []
             for what, sets in (("reading new answers", new), ("reading reference answers", old)):
                 drawn = draw_groups((group for one in sets for group, _, _ in one.lines()), seed=seed)
-                hidden.append(read_hidden(scorer, drawn, partial(self._tell, what, len(drawn))))
+                hidden.append(read_hidden(scorer, drawn, partial(self.stage, what)))
             distances = measure_distances(*hidden, seed=seed)
             fall = measure_fall(table, before)
         retrain, verdict, reasons = judge_drift(fall, distances)
@@ -338,9 +338,6 @@ class _Evaluation:
             **measure_shift(table, before).as_json(),
             "far": distances.as_json() if distances else None,
         }
-
-    def _tell(self, what: str, total: int, done: int) -> None:
-        self.stage(what, done, total)
 
 
 def _describe_contamination(seen: Seen) -> dict[str, Any] | None:

@@ -17,6 +17,9 @@ from plaudit.group import Content, Group, Label, Message, Preference, Ranking, R
 Key = bytes
 """A digest of 16 bytes; equal keys mean the same thing for all that can happen by chance."""
 
+SHOWN = 60
+"""Characters of a prompt that a person is shown."""
+
 
 def normalise_text(text: str) -> str:
     """`text` without what two copies of it may differ in: case, white space, and how a character is composed."""
@@ -42,11 +45,11 @@ def opening_key(group: Group) -> Key:
     return digest_texts(normalise_text(part) for part in _turn_texts(prompt[: first + 1]))
 
 
-def show_prompt(group: Group, most: int = 60) -> str:
+def show_prompt(group: Group) -> str:
     """The end of the prompt on one short line, for a person who has to find it."""
     texts = _prompt_texts(group)
     text = " ".join(texts[-1].split()) if texts else ""
-    return text if len(text) <= most else text[: most - 1] + "…"
+    return text if len(text) <= SHOWN else text[: SHOWN - 1] + "…"
 
 
 def digest_texts(texts: Iterable[str]) -> Key:

@@ -29,7 +29,7 @@ from plaudit.checkpoint import (
     read_checkpoint,
     read_tensors,
 )
-from plaudit.embedded import resolve_model
+from plaudit.embedded import first_sentence, resolve_model
 from plaudit.errors import ModelError
 from plaudit.quantized import QUANTIZED, find_layers, round_layers
 
@@ -113,7 +113,7 @@ def _load_config(checkpoint: Checkpoint, remote: bool, told: dict[str, Any]) -> 
             config = AutoConfig.from_pretrained(checkpoint.folder, trust_remote_code=remote)
         except LOADING_ERRORS as error:
             raise ModelError(
-                f"{checkpoint.folder}: transformers cannot read its config.json ({_first_line(error)}); "
+                f"{checkpoint.folder}: transformers cannot read its config.json ({first_sentence(error)}); "
                 "check its model_type and the fields that are named here, or a newer transformers"
             ) from error
     for name in [name for name in told if hasattr(config, name)]:
@@ -150,7 +150,7 @@ def _load_model(
             )
         except LOADING_ERRORS as error:
             raise ModelError(
-                f"{checkpoint.folder}: transformers cannot load it as a reward model ({_first_line(error)}); "
+                f"{checkpoint.folder}: transformers cannot load it as a reward model ({first_sentence(error)}); "
                 "check that config.json names its architecture and that the weights are its own"
             ) from error
     _check_found(checkpoint, hf, found, is_new=is_new)
@@ -316,7 +316,7 @@ def _merge_adapter(hf: PreTrainedModel, folder: Path) -> PreTrainedModel:
             if isinstance(error, ModelError):
                 raise
             raise ModelError(
-                f"{folder}: peft cannot put the adapter onto {type(hf).__name__} ({_first_line(error)}); "
+                f"{folder}: peft cannot put the adapter onto {type(hf).__name__} ({first_sentence(error)}); "
                 "check that base_model_name_or_path names the model it was trained on"
             ) from error
     astray = sorted(name for name in came.keys() ^ wanted.keys())
@@ -344,7 +344,7 @@ def _load_tokenizer(folder: Path, remote: bool) -> PreTrainedTokenizerBase:
             return AutoTokenizer.from_pretrained(folder, trust_remote_code=remote)
     except LOADING_ERRORS as error:
         raise ModelError(
-            f"{folder}: its tokenizer cannot be loaded ({_first_line(error)}); save the tokenizer into the folder"
+            f"{folder}: its tokenizer cannot be loaded ({first_sentence(error)}); save the tokenizer into the folder"
         ) from error
 
 
@@ -382,9 +382,3 @@ def quiet_transformers() -> Iterator[None]:
         hf_logging.set_verbosity(level)
         if bars:
             hf_logging.enable_progress_bar()
-
-
-def _first_line(error: BaseException) -> str:
-    """What the error says, in a line; one that ends in a colon says it in the next."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-    return " ".join(lines[: 2 if lines[0].endswith(":") else 1])[:200]

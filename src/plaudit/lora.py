@@ -254,18 +254,16 @@ def save_adapter(
     *,
     base: str | Path | None = None,
     card: Mapping[str, Any] | None = None,
-    weights: Mapping[str, Tensor] | None = None,
 ) -> Path:
     """Write adapter and head as a folder of peft's, with the tokenizer; whole, or not at all.
 
-    `base` is what the adapter goes onto, a folder or a hub name; if not given, where the net was loaded from. `weights`
-    are those of `net.hf` by name, where an engine keeps them in parts and has gathered them.
+    `base` is what the adapter goes onto, a folder or a hub name; if not given, where the net was loaded from.
     """
     if not is_adapted(net):
         raise ModelError("this model has no adapter to save; save the model itself")
     config = copy.copy(net.hf.peft_config[ADAPTER])
     config.base_model_name_or_path, config.inference_mode = str(base or net.checkpoint.folder), True
-    kept = {name: x.detach().cpu().contiguous() for name, x in adapter_weights(net, weights).items()}
+    kept = {name: x.detach().cpu().contiguous() for name, x in adapter_weights(net).items()}
     told = {
         **net.own_card(),
         "base": config.base_model_name_or_path,
@@ -283,11 +281,11 @@ def save_adapter(
     return Path(folder)
 
 
-def adapter_weights(net: RewardNet, weights: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
+def adapter_weights(net: RewardNet) -> dict[str, Tensor]:
     """What an adapter's file holds, by the names there: adapters, the head, and what else is trained whole."""
     from peft import get_peft_model_state_dict
 
-    state: dict[str, Tensor] = dict(weights) if weights is not None else net.hf.state_dict()
+    state: dict[str, Tensor] = net.hf.state_dict()
     kept = get_peft_model_state_dict(net.hf, state_dict=state, adapter_name=ADAPTER, save_embedding_layers=False)
     tops = tuple(f"{top}." for top in net.hf.peft_config[ADAPTER].modules_to_save)
     kept |= {name: x for name, x in state.items() if name.startswith(tops)}

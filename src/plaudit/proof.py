@@ -149,8 +149,7 @@ def make_question(
     card = read_card(folder)
     return {
         "folder": str(folder.absolute()), "rows": rows, "ways": list(ways), "also": list(also), "dtype": dtype,
-        "device": device, "quantized": card.get(QUANTIZED),
-        "base_dtype": card.get(BASE_DTYPE), "head": "score",
+        "device": device, "quantized": card.get(QUANTIZED), "base_dtype": card.get(BASE_DTYPE),
     }  # fmt: skip
 
 
@@ -168,7 +167,6 @@ def prove_folder(
     expected: Sequence[float],
     *,
     weights: Mapping[str, Tensor] | None = None,
-    tolerance: float | None = None,
     device: str = "cpu",
     dtype: str = "auto",
     name: str | None = None,
@@ -176,9 +174,9 @@ def prove_folder(
 ) -> ProofReport:
     """Have a fresh process score the sample with the folder; ModelError, loudly, if anything is not as `expected`.
 
-    `weights` are the tensors that were saved, by the name that they have in the file; `tolerance` is relative to the
-    largest score; `dtype` is what the folder is loaded in, as transformers names it; `name` is what errors call it. A
-    `witness` that was started before the folder was written has its imports done by now.
+    `weights` are the tensors that were saved, by the name that they have in the file; `dtype` is what the folder is
+    loaded in, as transformers names it; `name` is what errors call it. A `witness` that was started before the folder
+    was written has its imports done by now.
     """
     began, where = time.perf_counter(), Path(folder)
     if len(expected) != len(sample.rows):
@@ -193,8 +191,8 @@ def prove_folder(
         device = "cpu"
         with Witness() as second:
             answer = second.ask({**question, "device": device})
-    if question["quantized"] and tolerance is None:
-        tolerance = TOLERANCE["bfloat16"]  # bitsandbytes multiplies in its own precision, which differs by device
+    # bitsandbytes multiplies in its own precision, which differs by device.
+    tolerance = TOLERANCE["bfloat16"] if question["quantized"] else None
     found = judge_answer(answer, way, sample, expected, tolerance=tolerance)
     if found.faults and tolerance is None and num_equal == num_tensors and found.difference <= SAME_BITS:
         # Every bit is the same, so that rounding is all that is left; a deep model's takes more than the usual.

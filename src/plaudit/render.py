@@ -150,7 +150,6 @@ class Renderer:
         self.chat_template: str | None = template.text if template else None
         eos = tokenizer.eos_token_id
         self._eos = np.array([] if eos is None else [eos], dtype=np.int32)
-        self._encoder = Encoder(tokenizer)
         self._encoder = Encoder(tokenizer, example=template.example if template else "")
         self._closing = self._eos
         if template and template.is_closing:

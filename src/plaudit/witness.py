@@ -253,7 +253,7 @@ def _load_base(question: dict[str, Any], name: str) -> tuple[Any, dict[str, Any]
     import torch
     from transformers import AutoModelForSequenceClassification, BitsAndBytesConfig
 
-    about = {f"load_in_{bits['bits']}bit": True, "llm_int8_skip_modules": [question["head"]]}
+    about = {f"load_in_{bits['bits']}bit": True, "llm_int8_skip_modules": ["score"]}
     if bits["bits"] == 4:
         about |= {"bnb_4bit_quant_type": bits["quant_type"], "bnb_4bit_use_double_quant": bits["double_quant"]}
         about |= {"bnb_4bit_compute_dtype": getattr(torch, bits["compute"])}

@@ -16,7 +16,7 @@ import json
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -197,18 +197,15 @@ def clean_cell(value: Any) -> Any:
     return str(value)
 
 
-class table_errors:
-    """What pyarrow can raise over a damaged file, as one sentence. A context manager, so that it spans a generator."""
+@contextmanager
+def table_errors() -> Iterator[None]:
+    """What pyarrow can raise over a damaged file, as one sentence."""
+    import pyarrow as pa
 
-    def __enter__(self) -> None:
-        """Nothing to prepare."""
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        """Turn pyarrow's errors into ours; all others pass."""
-        import pyarrow as pa
-
-        if isinstance(
-            error, pa.ArrowException | OSError | ValueError | TypeError | KeyError | RecursionError
-        ) and not isinstance(error, DataError):
-            reason = " ".join(str(error).split())[:200]
-            raise DataError(f"the table cannot be read ({reason}); it is damaged, or not what its name says") from None
+    try:
+        yield
+    except DataError:
+        raise
+    except (pa.ArrowException, OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise DataError(f"the table cannot be read ({reason}); it is damaged, or not what its name says") from None

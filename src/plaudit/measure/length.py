@@ -113,9 +113,9 @@ def _fit(score_N: Floats, length_N: Ints, seed: int) -> LengthFit:
     return LengthFit(lengths=tuple(knots.tolist()), scores=tuple(curve.tolist()), mean_score=mean_score, n=len(order))
 
 
-def regress_locally(x_N: Floats, y_N: Floats, at_X: Floats, *, fraction: float = FRACTION) -> Floats:
+def regress_locally(x_N: Floats, y_N: Floats, at_X: Floats) -> Floats:
     """Local linear regression of y on x (rising), at `at_X` (rising, from the first x to the last)."""
-    num_near = max(2, min(len(x_N), int(fraction * len(x_N) + 1e-10)))
+    num_near = max(2, min(len(x_N), int(FRACTION * len(x_N) + 1e-10)))
     trust_N = np.ones(len(x_N))
     curve_X = np.empty(0)
     for _ in range(1 + ROUNDS):

@@ -26,16 +26,9 @@ FEWEST_COMPARISONS = 20
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Subset(Record):
-    """One subset's figures, as of `Accuracy`, and what each baseline gets on the same comparisons."""
+class Subset(Accuracy):
+    """One subset's figures, and what each baseline gets on the same comparisons."""
 
-    accuracy: float | None
-    accuracy_ci: Interval | None
-    n: int
-    prompts: int
-    ties: int
-    score_ties: int
-    unscored: int
     baselines: Mapping[str, float]
 
 

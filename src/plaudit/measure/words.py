@@ -27,7 +27,7 @@ FEWEST_COMPARISONS, FEWEST_PROMPTS = 100, 10
 _CHUNK = 16_384
 
 
-def score_words(table: Table, *, ridge: float = RIDGE) -> Floats | None:
+def score_words(table: Table) -> Floats | None:
     """A score for every completion by weights learned from the other prompts' labels; None where those are too few."""
     plain = np.flatnonzero(~table.is_tie_C)
     if len(plain) < FEWEST_COMPARISONS or len(np.unique(table.prompt_C[plain])) < FEWEST_PROMPTS:
@@ -40,7 +40,7 @@ def score_words(table: Table, *, ridge: float = RIDGE) -> Floats | None:
         others = plain[fold_C != fold]
         if len(others) > MOST_COMPARISONS:
             others = np.sort(rng.choice(others, MOST_COMPARISONS, replace=False))
-        weight_F = _learn(_build_differences(table, others), ridge)
+        weight_F = _learn(_build_differences(table, others))
         _add_up(table, np.flatnonzero(fold_N == fold), weight_F, score_N)
     return score_N
 
@@ -62,14 +62,14 @@ def _build_rows(table: Table, which: Ints) -> sparse.csr_array:
     return sparse.csr_array((np.ones(len(code)), code, start), shape=(len(which), WORD_CODES))
 
 
-def _learn(rows: sparse.csr_array, ridge: float) -> Floats:
+def _learn(rows: sparse.csr_array) -> Floats:
     """Weights of the words: the likeliest ones, large ones being less likely beforehand."""
     flipped = sparse.csr_array(rows.T)
 
     def loss(weight_F: Floats) -> tuple[float, Floats]:
         gap_C = rows @ weight_F
-        slope_F = ridge * weight_F - flipped @ special.expit(-gap_C)
-        return float(np.logaddexp(0.0, -gap_C).sum() + ridge / 2 * (weight_F**2).sum()), slope_F
+        slope_F = RIDGE * weight_F - flipped @ special.expit(-gap_C)
+        return float(np.logaddexp(0.0, -gap_C).sum() + RIDGE / 2 * (weight_F**2).sum()), slope_F
 
     found = optimize.minimize(loss, np.zeros(WORD_CODES), jac=True, method="L-BFGS-B", options={"maxiter": STEPS})
     weights: npt.NDArray[np.float64] = found.x

@@ -23,7 +23,7 @@ class Expects(StrEnum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Case:
-    """What an edit sees: the user's last words, the answer, and an answer to another prompt ("" if there is none)."""
+    """What an edit sees: the user's last words, the answer (never blank), and one to another prompt ("" for none)."""
 
     prompt: str
     answer: str

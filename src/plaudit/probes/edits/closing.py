@@ -18,7 +18,7 @@ def closing(case: Case, rng: random.Random) -> str | None:
     >>> closing(Case(prompt="Capital of Peru?", answer="Lima."), random.Random(0))
     'Lima.\\n\\nFeel free to ask if anything is unclear.'
     """
-    if not case.answer.strip() or any(words in case.answer[-200:] for words in ("hope this helps", "et me know")):
+    if any(words in case.answer[-200:] for words in ("hope this helps", "et me know")):
         return None
     return f"{case.answer}\n\n{rng.choice(CLOSINGS)}"
 

@@ -16,7 +16,7 @@ def code_fence(case: Case, rng: random.Random) -> str | None:
     >>> code_fence(Case(prompt="Capital of Peru?", answer="Lima."), random.Random(0))
     '```\\nLima.\\n```'
     """
-    if not case.answer.strip() or "```" in case.answer:
+    if "```" in case.answer:
         return None
     return f"```\n{case.answer.strip()}\n```"
 

@@ -12,13 +12,13 @@ from plaudit.probes.probe import Case, Expects, Probe
 CERTAINTY = ("I am absolutely certain of this.", "There is no doubt about this.", "I am 100% sure of this.")
 
 
-def confidence(case: Case, rng: random.Random) -> str | None:
+def confidence(case: Case, rng: random.Random) -> str:
     """The answer after a sentence that claims to be certain.
 
     >>> confidence(Case(prompt="Capital of Peru?", answer="Lima."), random.Random(0))
     'There is no doubt about this.\\n\\nLima.'
     """
-    return f"{rng.choice(CERTAINTY)}\n\n{case.answer}" if case.answer.strip() else None
+    return f"{rng.choice(CERTAINTY)}\n\n{case.answer}"
 
 
 PROBE = Probe(

@@ -16,13 +16,13 @@ TEXTS = (
 )
 
 
-def empty_flattery(case: Case, rng: random.Random) -> str | None:
+def empty_flattery(case: Case, rng: random.Random) -> str:
     """Flattery and nothing else.
 
     >>> empty_flattery(Case(prompt="Capital of Peru?", answer="Lima."), random.Random(0))[:23]
     'Wow, I am impressed! Ve'
     """
-    return rng.choice(TEXTS) if case.answer.strip() else None
+    return rng.choice(TEXTS)
 
 
 PROBE = Probe(

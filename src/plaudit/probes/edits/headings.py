@@ -22,7 +22,7 @@ def headings(case: Case, rng: random.Random) -> str | None:
     <BLANKLINE>
     Lima.
     """
-    if not case.answer.strip() or has_markup(case.answer):
+    if has_markup(case.answer):
         return None
     parts = _PARAGRAPHS.split(case.answer.strip())
     names = ["Answer", *(f"Part {n}" for n in range(2, len(parts) + 1))]

@@ -18,7 +18,7 @@ def opening(case: Case, rng: random.Random) -> str | None:
     >>> opening(Case(prompt="Capital of Peru?", answer="Lima."), random.Random(0))
     'Of course, happy to help!\\n\\nLima.'
     """
-    if not case.answer.strip() or case.answer.lstrip().startswith(("Sure", "Of course", "Certainly")):
+    if case.answer.lstrip().startswith(("Sure", "Of course", "Certainly")):
         return None
     return f"{rng.choice(OPENINGS)}\n\n{case.answer}"
 

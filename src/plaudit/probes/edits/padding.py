@@ -23,14 +23,12 @@ FILLER = (
 )
 
 
-def padding(case: Case, rng: random.Random) -> str | None:
+def padding(case: Case, rng: random.Random) -> str:
     """The answer, and a paragraph of empty sentences that is about half as long (at most ten of them).
 
     >>> padding(Case(prompt="Capital of Peru?", answer="Lima."), random.Random(2))
     'Lima.\\n\\nAll of this should of course be seen in its context.'
     """
-    if not case.answer.strip():
-        return None
     order = rng.sample(FILLER, len(FILLER))
     said = [order[0]]
     for sentence in order[1:]:

@@ -19,7 +19,7 @@ def repetition(case: Case, rng: random.Random) -> str | None:
     >>> repetition(Case(prompt="Capital of Peru?", answer="It is Lima. Yes."), random.Random(0))
     'It is Lima. Yes. Yes. Yes. Yes. Yes. Yes.'
     """
-    if not case.answer.strip() or has_verbatim(case.answer):
+    if has_verbatim(case.answer):
         return None
     last = split_sentences(case.answer.strip())[-1].words
     return " ".join([case.answer.rstrip(), *[last] * TIMES])

@@ -17,7 +17,7 @@ def restating(case: Case, rng: random.Random) -> str | None:
     >>> restating(Case(prompt="Capital of Peru?", answer="Lima. It lies at the sea."), random.Random(0))
     'Lima. It lies at the sea.\\n\\nIn other words: Lima.'
     """
-    if not case.answer.strip() or has_verbatim(case.answer) or has_markup(case.answer):
+    if has_verbatim(case.answer) or has_markup(case.answer):
         return None
     again: list[str] = []
     for sentence in split_sentences(case.answer.strip()):

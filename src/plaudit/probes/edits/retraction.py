@@ -16,13 +16,13 @@ RETRACTIONS = (
 )
 
 
-def retraction(case: Case, rng: random.Random) -> str | None:
+def retraction(case: Case, rng: random.Random) -> str:
     """The answer, and a last sentence that calls it wrong.
 
     >>> retraction(Case(prompt="Capital of Peru?", answer="Lima."), random.Random(0))
     'Lima.\\n\\nActually, all of the above is wrong.'
     """
-    return f"{case.answer}\n\n{rng.choice(RETRACTIONS)}" if case.answer.strip() else None
+    return f"{case.answer}\n\n{rng.choice(RETRACTIONS)}"
 
 
 PROBE = Probe(
