@@ -518,9 +518,8 @@ def test_the_table_lists_every_key_once_with_type_default_and_meaning() -> None:
     keys = [row[0].strip("`") for row in rows[2:]]
     assert sorted(keys) == sorted([*settings(), *part_keys()])
     cells = {row[0].strip("`"): row for row in rows}
-    assert cells["train.max_grad_norm"] == [
-        "`train.max_grad_norm`", "number above 0, or none", "`1.0`", "Gradients are scaled down to this norm; none: never.",
-    ]  # fmt: skip
+    assert cells["train.max_grad_norm"][1:3] == ["number above 0, or none", "`1.0`"]
+    assert cells["train.max_grad_norm"][3] == "Gradients are scaled down to this norm; none: never."
     assert cells["train.budget"][1:3] == ["whole number of at least 1, or auto", "`auto`"]
     assert cells["model"][2] == "required"
     assert cells["loss.ties"][1:3] == ["half or drop", "`half`"]

@@ -211,10 +211,7 @@ def _sum_up(trainer: RewardTrainer, session: Session, alarms: Alarms) -> dict[st
         "eval": {key.removeprefix("eval_"): value for key, value in final.items()},
         "best_step": int(str(best).rpartition("-")[2]) if best else trainer.state.global_step,
         "train": {name: rows[-1].get(name) for name in ("loss", "accuracy", "margin")} if rows else {},
-        **{
-            name: mean(name)
-            for name in ("pairs_per_second", "unique_tokens_per_second", "tokens_per_second", "sharing", "mfu")
-        },
+        **{name: mean(name) for name in SPEEDS},
         "skipped_steps": trainer.skips.as_json(),
         "budget": trainer.steps.settings.budget,
         "alarms": [*session.corpus.alarms, *alarms.raised],
