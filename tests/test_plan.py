@@ -8,7 +8,7 @@ import pytest
 
 import plaudit
 from plaudit.config import Settled, read_config
-from plaudit.plan import FEATURE_EPOCHS, choose_rate, choose_steps, count_flops, count_steps
+from plaudit.plan import FEATURE_EPOCHS, choose_pace, choose_rate, choose_steps, count_flops, count_steps
 
 
 def settle(*overrides: str) -> Settled:
@@ -45,6 +45,14 @@ def test_what_a_person_set_stays_and_what_was_found_says_why() -> None:
     found = choose_rate(choose_steps(settle("train.backbone=frozen"), 1000), 100)
     assert (found.config.train.epochs, found.config.train.learning_rate) == (FEATURE_EPOCHS, 3e-3)
     assert found.origins["train.epochs"].startswith("derived: a head on fixed features")
+
+
+@pytest.mark.parametrize(("cost", "every"), [(0.0, 13), (0.03, 13), (0.05, 20), (0.09, 34), (2.0, 34)])
+def test_evaluations_take_a_quarter_of_the_time_at_most_and_are_three_at_least(cost: float, every: int) -> None:
+    settled = choose_pace(settle(), 100, cost)
+    assert settled.config.train.eval_every == settled.config.train.save_every == every
+    assert ("of the training" in settled.origin("train.eval_every")) is (cost > 0.03)
+    assert choose_pace(settle("train.eval_every=7"), 100, cost).config.train.eval_every == 7
 
 
 def test_a_backbone_that_learns_nothing_is_never_gone_through_backward(tiny_reward: Path) -> None:

@@ -34,8 +34,10 @@ FEWEST_STEPS = 40
 SMALLEST_STEP = 8
 LARGEST_BUDGET = {"cpu": 2048, "cuda": 32768}
 SMALLEST_BUDGET = 512
-EVALUATIONS = 8
-"""Evaluations in a run, if nobody says how many."""
+EVALUATIONS, FEWEST_EVALUATIONS = 8, 3
+"""Evaluations in a run, if nobody says how many; fewer where they would take more than a quarter of its time."""
+
+EVALUATION_SHARE = 0.25
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -135,11 +137,14 @@ def choose_memory(settled: Settled, memory: Memory, device: torch.device) -> Set
     return settled
 
 
-def choose_pace(settled: Settled, num_steps: int) -> Settled:
-    """When to evaluate and when to save."""
-    every = max(1, -(-num_steps // EVALUATIONS))
+def choose_pace(settled: Settled, num_steps: int, cost: float = 0.0) -> Settled:
+    """When to evaluate and when to save; `cost` is that of one evaluation, as a share of all training."""
+    count, why = EVALUATIONS, ""
+    if cost * EVALUATIONS > EVALUATION_SHARE:
+        count, why = max(FEWEST_EVALUATIONS, int(EVALUATION_SHARE / cost)), f"; one takes {cost:.0%} of the training"
+    every = max(1, -(-num_steps // count))
     if settled.config.train.eval_every is None:
-        settled = settled.settle({"train.eval_every": every}, f"{num_steps:,} steps, {EVALUATIONS} evaluations")
+        settled = settled.settle({"train.eval_every": every}, f"{num_steps:,} steps, {count} evaluations{why}")
     if settled.config.train.save_every is None:
         settled = settled.settle({"train.save_every": settled.config.train.eval_every}, "with each evaluation")
     return settled

@@ -100,8 +100,17 @@ def prepare(settled: Settled, *, ranks: Ranks | None = None, say: Say = say_on_s
     settled = from_first(choose_memory(settled, measure_memory(net), net.device))
     session = _render(settled, ranks, say, (corpus, groups, net, loss))
     settled = choose_steps(settled, None if session.stream else len(session.train))
-    session.settled = choose_pace(settled, count_steps(settled, len(session.train)))
+    steps = count_steps(settled, len(session.train))
+    session.settled = choose_pace(settled, steps, _cost_of_evaluation(session, steps * settled.config.train.step_size))
     return session
+
+
+def _cost_of_evaluation(session: Session, num_groups: int) -> float:
+    """Of one evaluation, as a share of training on so many groups: a forward is a third of a step."""
+    if session.config.train.backbone == "frozen":
+        return 0.0  # features are computed once
+    trained = sum(e.size for e in session.train) * num_groups / len(session.train)
+    return sum(e.size for rows in session.evals.values() for e in rows) / (3 * trained)
 
 
 Known = tuple[Corpus | CorpusStream, list[Group], RewardNet, LossSettings]
