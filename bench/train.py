@@ -81,6 +81,23 @@ def make_model(folder: Path) -> Path:
     return folder
 
 
+def read_rows(name: str) -> list[dict[str, Any]]:
+    """Pairs of the data folder, or, under the name of `starter`, all that come with the package."""
+    if name != "starter":
+        file = DATA / f"{name}.jsonl.gz"
+        if not file.is_file():
+            sys.exit(f"{file} is not there; set PLAUDIT_DATA to a folder that has it, or take --data starter")
+        with gzip.open(file, "rt") as lines:
+            return [json.loads(line) for line in lines]
+    files = [ROOT / "src" / "plaudit" / "starter" / f"{part}.jsonl" for part in ("pairs", "heldout")]
+    rows = [json.loads(line) for file in files for line in file.read_text("utf-8").splitlines()]
+    sides = [(row["labels"][0]["better"], row["labels"][0]["worse"]) for row in rows]
+    return [
+        {"prompt": row["prompt"], "chosen": row["completions"][better], "rejected": row["completions"][worse]}
+        for row, (better, worse) in zip(rows, sides, strict=True)
+    ]
+
+
 def draw_sample(model: Path, name: str, count: int) -> Sample:
     """Pairs whose completions both fit, no two of them with the same prompt."""
     from transformers import AutoTokenizer
@@ -88,11 +105,7 @@ def draw_sample(model: Path, name: str, count: int) -> Sample:
     from plaudit.group import pair
     from plaudit.render import Renderer, RenderSettings
 
-    file = DATA / f"{name}.jsonl.gz"
-    if not file.is_file():
-        sys.exit(f"{file} is not there; set PLAUDIT_DATA to a folder that has it")
-    with gzip.open(file, "rt") as lines:
-        found = [json.loads(line) for line in lines]
+    found = read_rows(name)
     random.Random(0).shuffle(found)
     renderer = Renderer(AutoTokenizer.from_pretrained(model), RenderSettings(), context_length=8192)
     rows, ids, prompts = [], [], set()
@@ -108,7 +121,7 @@ def draw_sample(model: Path, name: str, count: int) -> Sample:
             ids.append((both[0], both[1]))
             prompts.add(key)
     if len(rows) < count:
-        sys.exit(f"{file} has {len(rows):,} pairs that fit, {count:,} were asked for; ask for fewer")
+        sys.exit(f"{name} has {len(rows):,} pairs that fit, {count:,} were asked for; ask for fewer")
     return Sample(rows, ids)
 
 
@@ -289,7 +302,7 @@ def main() -> None:
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", default="train_hh", help="a file of the data folder")
+    parser.add_argument("--data", default="train_hh", help="a file of the data folder, or starter")
     parser.add_argument("--sides", type=lambda text: tuple(text.split(",")), default=SIDES)
     parser.add_argument("--step", type=int, default=16, help="pairs an optimizer step")
     parser.add_argument("--rounds", type=int, default=3)
@@ -307,6 +320,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--sweep", type=lambda text: [int(x) for x in text.split(",")], metavar="1,2,4")
     parser.add_argument("--quality", type=Path, metavar="FOLDER")
     parser.add_argument("--pairs", type=int, nargs=2, default=(1500, 700), help="of --quality: to learn, to evaluate")
+    parser.add_argument("--rate", type=float, default=5e-5, help="of --quality: the learning rate of both")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="of --quality: where the curve is drawn")
     parser.add_argument("--rates", type=Path, metavar="FILE", help="of --quality: what --json wrote, for the plot")
     args = parser.parse_args()

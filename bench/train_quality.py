@@ -20,7 +20,6 @@ import numpy as np
 from train import Sample, Side, draw_sample, make_job, summarise
 
 STEP = 20
-RATE = 5e-5
 SETTLED = ("learning_rate", "weight_decay", "adam_beta1", "adam_beta2", "max_grad_norm", "optim", "warmup_steps")
 Margins = np.ndarray[Any, np.dtype[np.float64]]
 
@@ -56,7 +55,7 @@ def learn(name: str, pairs: Sample, folder: Path, args: argparse.Namespace) -> N
         job = make_job(name, files, steps, args)
         at = sorted({max(1, round(len(steps) * share / 4)) for share in range(1, 5)})
         job["saves"] = {str(n): str(folder / name / str(n)) for n in at}
-        job["overrides"] += [f"train.learning_rate={RATE}"]
+        job["overrides"] += [f"train.learning_rate={args.rate}"]
         job["hyper"] = hyper_parameters(job) if name == "tuned" else {}
         with Side(job, Path(temporary)) as side:
             rows = [side.told, *side.lines()]
