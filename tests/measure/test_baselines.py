@@ -90,7 +90,7 @@ def test_leads_are_differences_on_the_same_draws() -> None:
 def test_words_are_weighed_as_scikit_learn_weighs_them() -> None:
     table = scored(rows(300, 4, "certainly"), 1.0)
     difference = _build_differences(table, np.arange(300))
-    weights = _learn(difference, RIDGE)
+    weights = _learn(difference)
     flip = np.where(np.arange(300) % 2, 1.0, -1.0)
     model = LogisticRegression(C=1 / RIDGE, fit_intercept=False, tol=1e-10, max_iter=2000)
     model.fit(difference.multiply(flip[:, None]).tocsr(), flip)
