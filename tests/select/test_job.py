@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import random
 from pathlib import Path
@@ -105,6 +106,8 @@ def test_a_study_writes_its_numbers_and_its_page(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "bon" / "report.json").read_text(encoding="utf-8")) == json.loads(json.dumps(report))
     assert "<html" in (tmp_path / "bon" / "report.html").read_text(encoding="utf-8")
     assert (report["kind"], report["gold"], report["n_max"], report["prompts"]) == ("bon", "gold_scores", 8, 60)
+    digest = hashlib.sha256((tmp_path / "in.jsonl").read_bytes()).hexdigest()
+    assert report["data"] == [{"path": str(tmp_path / "in.jsonl"), "sha256": digest}]
     curve = report["curve"]
     assert [point["n"] for point in curve] == list(range(1, 9))
     assert curve[0]["gold"] == pytest.approx(np.mean([row["gold_scores"] for row in rows]))

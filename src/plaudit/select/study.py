@@ -5,6 +5,7 @@ Last file of `select`, beside `job`. Invariant: a folder that has a report.json 
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from typing import Any
 from plaudit import __version__
 from plaudit.errors import ConfigError
 from plaudit.formats import Row
+from plaudit.formats.sources import resolve_sources
 from plaudit.intake import Intake, ReadSettings
 from plaudit.report import REPORT, make_folder, write_report
 from plaudit.select.candidates import By
@@ -49,7 +51,7 @@ def study_best_of_n(
         with intake.naming(), intake.reader(is_last=True) as reader:
             sample = read_sample(_watched(iter(reader), watch), gold=settings.gold, by=settings.by)
             notes, bad_rows = list(reader.notes), reader.num_bad
-        digests = intake.digests()
+        data = _describe(intake, sources)
     finally:
         intake.close()
     curve = measure_curve(sample, num_max=settings.num_max, seed=settings.seed)
@@ -60,7 +62,7 @@ def study_best_of_n(
         "plaudit": __version__,
         "kind": "bon",
         "seed": settings.seed,
-        "data": [{"path": path, "sha256": digest} for path, digest in zip(sources, digests, strict=False)],
+        "data": data,
         "by": settings.by,
         "gold": sample.gold,
         "candidates": sum(sample.sizes),
@@ -74,6 +76,23 @@ def study_best_of_n(
     }
     write_report(report, folder)
     return report
+
+
+def _describe(intake: Intake, sources: list[str]) -> list[dict[str, Any]]:
+    """Where the rows came from, as it was said, and what tells each file from any other."""
+    said = dict(zip(intake.sources, sources, strict=True))  # what came through a pipe lies in a file meanwhile
+    return [
+        {"path": said.get(source.place, source.name), "sha256": _hash(Path(source.place))}
+        for source in resolve_sources(intake.sources)
+    ]
+
+
+def _hash(path: Path) -> str | None:
+    """A local file's, as sha256sum prints it; None of what is elsewhere."""
+    if not path.is_file():
+        return None
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _watched(rows: Iterator[Row], watch: Callable[[int], None] | None) -> Iterator[Row]:
