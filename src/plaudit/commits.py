@@ -8,7 +8,6 @@ that verifies is the last one that was committed.
 from __future__ import annotations
 
 import errno
-import hashlib
 import json
 import os
 import re
@@ -17,6 +16,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from torch import Tensor
+
+from plaudit.formats.sources import hash_file
 
 MANIFEST = "manifest.json"
 WEIGHTS = "trained.safetensors"
@@ -41,12 +42,6 @@ def commit_folder(draft: Path, final: Path) -> None:
         shutil.rmtree(final)
     draft.rename(final)
     sync(final.parent)
-
-
-def hash_file(path: Path) -> str:
-    """SHA-256 of a file."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def sync(path: Path) -> None:

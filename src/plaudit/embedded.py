@@ -8,7 +8,6 @@ same from then on (what was once fetched or converted is used before the network
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -27,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from plaudit.errors import ConfigError, MissingExtraError, ModelError
+from plaudit.formats.sources import hash_file
 
 EMBEDDED = "smollm2"
 EMBEDDED_HUB_NAME = "HuggingFaceTB/SmolLM2-135M-Instruct"
@@ -198,12 +198,6 @@ def find_wheel() -> GgufFile | None:
                 digest = urlsafe_b64decode(recorded + "=").hex() if recorded else hash_file(path)
                 return GgufFile(path=path, name=EMBEDDED, sha256=digest)
     return None
-
-
-def hash_file(path: Path) -> str:
-    """The sha256 of a file's bytes, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def convert_gguf(gguf: GgufFile, *, say: Say = say_on_stderr) -> Path:

@@ -31,7 +31,7 @@ from plaudit.errors import ConfigError, DataError
 from plaudit.formats import Reader
 from plaudit.formats.jsontext import dump_row
 from plaudit.formats.reader import read_policy
-from plaudit.formats.sources import STDIN, resolve_sources
+from plaudit.formats.sources import STDIN, hash_file, resolve_sources
 from plaudit.group import Group
 from plaudit.intake import ReadSettings
 from plaudit.parts import Ranks, Say
@@ -243,18 +243,13 @@ def _write_if_new(file: Path, write: Callable[[BinaryIO], object]) -> None:
     try:
         with draft.open("wb") as stream:
             write(stream)
-        if file.is_file() and _hash(file) == _hash(draft):
+        if file.is_file() and hash_file(file) == hash_file(draft):
             draft.unlink()
         else:
             draft.replace(file)
     except BaseException:
         draft.unlink(missing_ok=True)
         raise
-
-
-def _hash(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 class SetJob:

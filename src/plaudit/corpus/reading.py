@@ -16,7 +16,7 @@ from pathlib import Path
 from plaudit.corpus.settings import Part
 from plaudit.errors import DataError
 from plaudit.formats import Reader
-from plaudit.formats.sources import STDIN, Source, resolve_sources
+from plaudit.formats.sources import STDIN, Source, hash_file, resolve_sources
 from plaudit.group import Group
 from plaudit.intake import ReadSettings
 from plaudit.keys import Key
@@ -98,9 +98,9 @@ def digest_file(source: Source) -> str:
     """The hash of a file's bytes, as sha256sum prints it; of a very large one, of its size and its two ends."""
     try:
         size = os.path.getsize(source.place)
+        if size <= LARGE:
+            return f"sha256:{hash_file(Path(source.place))}"
         with open(source.place, "rb") as file:
-            if size <= LARGE:
-                return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
             digest = hashlib.sha256(str(size).encode() + file.read(END))
             file.seek(-END, os.SEEK_END)
             digest.update(file.read())

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import glob
 import gzip
+import hashlib
 import io
 import json
 import os
@@ -250,6 +251,12 @@ def open_zst(raw: BinaryIO) -> Iterator[BinaryIO]:
 
     with pa.CompressedInputStream(pa.PythonFile(raw, mode="r"), "zstd") as unpacked:
         yield cast(BinaryIO, io.BufferedReader(PlainStream(unpacked.read), 1 << 18))
+
+
+def hash_file(path: Path) -> str:
+    """SHA-256 of a file's bytes, as sha256sum prints it."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 class PlainStream(io.RawIOBase):

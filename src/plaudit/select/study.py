@@ -5,7 +5,6 @@ Last file of `select`, beside `job`. Invariant: a folder that has a report.json 
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from typing import Any
 from plaudit import __version__
 from plaudit.errors import ConfigError
 from plaudit.formats import Row
-from plaudit.formats.sources import resolve_sources
+from plaudit.formats.sources import hash_file, resolve_sources
 from plaudit.intake import Intake, ReadSettings
 from plaudit.report import REPORT, make_folder, write_report
 from plaudit.select.candidates import By
@@ -79,20 +78,13 @@ def study_best_of_n(
 
 
 def _describe(intake: Intake, sources: list[str]) -> list[dict[str, Any]]:
-    """Where the rows came from, as it was said, and what tells each file from any other."""
+    """Where the rows came from, as it was said, and the hash of each file; None of what is elsewhere."""
     said = dict(zip(intake.sources, sources, strict=True))  # what came through a pipe lies in a file meanwhile
+    places = [(source, Path(source.place)) for source in resolve_sources(intake.sources)]
     return [
-        {"path": said.get(source.place, source.name), "sha256": _hash(Path(source.place))}
-        for source in resolve_sources(intake.sources)
+        {"path": said.get(source.place, source.name), "sha256": hash_file(path) if path.is_file() else None}
+        for source, path in places
     ]
-
-
-def _hash(path: Path) -> str | None:
-    """A local file's, as sha256sum prints it; None of what is elsewhere."""
-    if not path.is_file():
-        return None
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _watched(rows: Iterator[Row], watch: Callable[[int], None] | None) -> Iterator[Row]:
