@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from plaudit import InputError, ModelError
+from plaudit import ConfigError, InputError, ModelError
 from plaudit.adjust import (
     CALIBRATION,
     Calibration,
@@ -79,6 +79,15 @@ def test_reward_per_token_divides_by_the_answers_own_tokens(tiny_reward: Path) -
     assert spread[0] == pytest.approx(raw[0] / 3, rel=1e-6)
     assert spread[1] == pytest.approx(raw[1], rel=1e-6)
     assert spread[2] is None
+
+
+def test_other_readings_are_refused_and_no_answers_have_no_tokens(tiny_reward: Path) -> None:
+    rm = RewardModel.load(tiny_reward, dtype="float32", device="cpu")
+    with pytest.raises(
+        ConfigError, match=r"reading='per_word' came, one of raw, length_corrected, per_token was needed"
+    ):
+        rm.score("w7 w8", ["w9"], reading="per_word")  # type: ignore[arg-type]
+    assert rm.count_tokens([]) == []
 
 
 def test_a_stream_is_read_the_same_way(tiny_reward: Path) -> None:

@@ -152,6 +152,32 @@ def test_the_flex_back_end_uncompiled_equals_the_dense_mask(window, softcap, mon
         plan.attend(q, k, v, AttentionCall(scaling=0.25, dropout=0.1))
 
 
+def slow_flex(q, k, v, *, score_mod, block_mask, scale, enable_gqa):
+    """FlexAttention as it is defined: every query with every key, one number at a time turned by both functions."""
+    _, heads, size, _ = q.shape
+    k, v = (x.repeat_interleave(heads // x.shape[1], dim=1) if enable_gqa else x for x in (k, v))
+    h, i, j = torch.meshgrid(torch.arange(heads), torch.arange(size), torch.arange(size), indexing="ij")
+    scores = q @ k.transpose(-1, -2) * scale
+    scores = scores if score_mod is None else score_mod(scores, 0, h, i, j)
+    return scores.masked_fill(~block_mask.mask_mod(0, h, i, j), -torch.inf).softmax(-1) @ v
+
+
+@pytest.mark.parametrize("softcap", [None, 5.0])
+def test_what_flex_is_told_is_the_attention_of_the_model(softcap, monkeypatch):
+    monkeypatch.setattr(attend, "_compiled_flex", lambda: slow_flex)
+    pack = make_pack(7, groups=2)
+    call = AttentionCall(scaling=0.25, softcap=softcap)
+    q, k, v = tensors(pack)
+    out = attend.FlexPlan(pack, q.device).attend(q, k, v, call)
+    torch.testing.assert_close(out[: pack.num_unique], dense(pack, q, k, v, call), atol=2e-6, rtol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's own, when its compiler is first imported
+def test_flex_is_compiled_once_a_process():
+    assert attend._compiled_flex() is attend._compiled_flex()
+    assert attend._compiled_flex()._torchdynamo_orig_callable.__name__ == "flex_attention"
+
+
 def slow_varlen(q, k, v, cu_q, cu_k, max_q, max_k, *, scale, window_size, enable_gqa):
     """What the kernel promises: rows of ragged queries, each row's last query aligned with its last key."""
     out, per = torch.empty_like(q), q.shape[1] // k.shape[1]

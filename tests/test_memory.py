@@ -201,22 +201,26 @@ class TestAllocator:
         return found
 
     def test_it_keeps_what_is_freed(self, told: list[tuple[int, int]]) -> None:
-        keep_freed_memory()
+        keep_freed_memory(CPU)
         assert told == [(-4, 0), (-1, 1 << 30), (-2, 64 << 20)]
 
     def test_a_user_who_has_tuned_it_is_left_alone(
         self, told: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("MALLOC_MMAP_THRESHOLD_", "1000")
-        keep_freed_memory()
+        keep_freed_memory(CPU)
+        assert told == []
+
+    def test_packs_that_lie_on_a_gpu_ask_it_for_nothing(self, told: list[tuple[int, int]]) -> None:
+        keep_freed_memory(torch.device("cuda"))
         assert told == []
 
     def test_other_systems_and_libraries_have_none(
         self, told: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(ctypes, "CDLL", lambda name: SimpleNamespace())
-        keep_freed_memory()
+        keep_freed_memory(CPU)
         monkeypatch.setattr(memory, "os", SimpleNamespace(name="nt", environ=os.environ))
         monkeypatch.setattr(ctypes, "CDLL", lambda name: pytest.fail("a library was opened"))
-        keep_freed_memory()
+        keep_freed_memory(CPU)
         assert told == [] and builtins.open is open

@@ -173,6 +173,12 @@ class TestChoice:
         assert not net.is_invariant
         assert_exact(net)
 
+    def test_rows_of_their_own_have_no_scores_at_other_tokens(self, folder: Path) -> None:
+        net = RewardNet.load(folder, dtype="float32", device="cpu", backend=PLAIN)
+        pack = one_pack(ragged(3))
+        with pytest.raises(ConfigError, match=r"run a row at a time \(asked for\); choose a loss"):
+            net(pack, at=torch.zeros(1, dtype=torch.long))
+
     def test_an_unknown_one_is_refused_with_the_names_of_all(self, folder: Path) -> None:
         with pytest.raises(ConfigError, match="'flash' came, one of varlen, flex, blocks, aligned, plain was needed"):
             RewardNet.load(folder, device="cpu", backend="flash")

@@ -85,9 +85,9 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and ("can't allocate memory" in str(error) or "out of memory" in str(error))
 
 
-def keep_freed_memory() -> None:
-    """Tell glibc's allocator to keep what is freed: fresh pages are dear, and packs ask for the same sizes again."""
-    if os.name != "posix" or os.environ.get("MALLOC_MMAP_THRESHOLD_"):
+def keep_freed_memory(device: torch.device) -> None:
+    """Tell glibc's allocator to keep what is freed: fresh pages are dear, and packs on a CPU ask for the same sizes."""
+    if device.type != "cpu" or os.name != "posix" or os.environ.get("MALLOC_MMAP_THRESHOLD_"):
         return
     try:
         mallopt = ctypes.CDLL(None).mallopt

@@ -77,8 +77,7 @@ class RewardNet(nn.Module):
     ) -> Self:
         """Load a reward model from a folder, a hub name or `smollm2`; ModelError if it has no head, save `new_head`."""
         where = choose_device(device)
-        if where.type == "cpu":
-            keep_freed_memory()
+        keep_freed_memory(where)
         parts = load_parts(
             resolve_model(str(name)), choose_dtype(dtype, where), new_head=new_head, remote=trust_remote_code,
             model_args=model_args,
