@@ -173,12 +173,12 @@ def test_debug_shows_where(install: Install, capsys: pytest.CaptureFixture[str])
             "bon, probe, export, doctor",
         ),
         (["--hlep"], "did you mean '--help'?"),
-        (["best-of"], "MODEL requires an argument"),
-        (["best-of", "m", "a"], "--out requires an argument"),
+        (["best-of"], "MODEL is missing; for example: plaudit best-of smollm2 a.jsonl -o b.jsonl (see"),
+        (["best-of", "m", "a"], "--out is missing; for example: plaudit best-of smollm2 a.jsonl -o b.jsonl (see"),
         (["best-of", "m", "a", "--ot", "x"], "Unknown option: --ot. Did you mean --out?"),
         (["best-of", "m", "a", "-o", "x", "--dtype", "float23"], 'Did you mean "float32"?'),
         (["best-of", "m", "a", "-o", "x", "--num", "many"], 'unable to convert "many" into int'),
-        (["best-of", "m", "a", "-o"], "-o requires an argument"),
+        (["best-of", "m", "a", "-o"], "-o came without a value; for example: plaudit best-of"),
     ],
 )
 def test_a_wrong_word_is_exit_2_and_the_nearest_right_one(

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
-from cyclopts import App, CycloptsError, Parameter, UnusedCliTokensError
+from cyclopts import App, Argument, CycloptsError, MissingArgumentError, Parameter, UnusedCliTokensError
 
 from plaudit import __version__
 from plaudit.cli.progress import ELSEWHERE, json_mode
@@ -187,6 +187,10 @@ def explain(error: BaseException, tokens: Sequence[str]) -> Failure:
     if isinstance(error, UnusedCliTokensError) and error.unused_tokens:
         words = " ".join(error.unused_tokens).replace(DASH, "-")
         return Failure(code=2, sentence=f"error: {words!r} came, and nothing takes it ({_help_hint(tokens)})")
+    if isinstance(error, MissingArgumentError) and error.argument is not None:
+        return Failure(
+            code=2, sentence=f"error: {_what_is_missing(error, error.argument, tokens)} ({_help_hint(tokens)})"
+        )
     if isinstance(error, CycloptsError):
         return Failure(code=2, sentence=f"error: {one_line(error)} ({_help_hint(tokens)})")
     if isinstance(error, PlauditError):
@@ -203,6 +207,15 @@ def explain(error: BaseException, tokens: Sequence[str]) -> Failure:
         return Failure(code=2, sentence=f"error: {what}; name a path that this command can use")
     what = f"{type(error).__name__}: {one_line(error)}" if one_line(error) else type(error).__name__
     return Failure(code=1, sentence=f"error: {what}; this is our fault, not yours (--debug shows where)")
+
+
+def _what_is_missing(error: MissingArgumentError, argument: Argument, tokens: Sequence[str]) -> str:
+    """Which argument did not come, or came without its value, and a command line that has them all."""
+    keyword = error.keyword or next((token.keyword for token in argument.tokens if token.keyword), None)
+    what = f"{keyword} came without a value" if keyword else f"{argument.name} is missing"
+    page = next((page_of(command.load()) for command in COMMANDS if tokens and command.name == tokens[0]), "")
+    example = next((line.strip() for line in page.splitlines() if line.startswith("    plaudit")), "")
+    return f"{what}; for example: {example}" if example else what
 
 
 def one_line(error: BaseException) -> str:
