@@ -4,7 +4,8 @@
 
 Scores groups of the data folder (PLAUDIT_DATA) with `plaudit score`, which goes on where it was killed, estimates the
 curve of each with `plaudit bon`, prints a table for the docs and draws the gold of the best of n: by the model, by
-length, and the most that any choice could reach.
+length, and the most that any choice could reach. Prompts and texts that the model was trained on are left out, by what
+its run left in seen.npz, and counted.
 """
 
 from __future__ import annotations
@@ -16,6 +17,9 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+
+import plaudit as package
+from plaudit.contamination import check_contamination, open_seen
 
 ROOT = Path(__file__).parents[1]
 DATA = Path(os.environ.get("PLAUDIT_DATA", ROOT.parent / "shared" / "data"))
@@ -34,15 +38,22 @@ def plaudit(*words: str) -> dict[str, Any]:
     return found
 
 
-def measure(model: str, name: str, folder: Path) -> dict[str, dict[str, Any]]:
-    """The curve by the model, by the longer answer, and by gold itself."""
+def measure(model: str, name: str, folder: Path) -> dict[str, Any]:
+    """The curve by the model, by the longer answer, and by gold itself; how many prompts were left out as seen."""
     source, scored = DATA / f"groups_{name}.jsonl.gz", folder / f"{name}.jsonl"
     if not source.is_file():
         sys.exit(f"{source} is not there; set PLAUDIT_DATA to a folder that has it")
     if not scored.is_file():
         plaudit("score", model, str(source), "-o", str(scored))
     rows = [json.loads(line) for line in scored.read_text(encoding="utf-8").splitlines()]
-    found = {}
+    seen = open_seen(model)
+    if seen is None:
+        sys.exit(
+            f"{model}: no seen.npz lies beside it, so nobody knows what it was trained on; name RUN/model of a run"
+        )
+    is_seen = check_contamination(package.read(str(source)), seen).is_flagged
+    rows = [row for row, flag in zip(rows, is_seen, strict=True) if not flag]
+    found: dict[str, Any] = {"seen": sum(is_seen)}
     for by in ("model", "length", "gold"):
         file = folder / f"{name}-{by}.jsonl"
         with file.open("w", encoding="utf-8") as out:
@@ -55,7 +66,7 @@ def measure(model: str, name: str, folder: Path) -> dict[str, dict[str, Any]]:
     return found
 
 
-def describe(name: str, found: dict[str, dict[str, Any]]) -> str:
+def describe(name: str, found: dict[str, Any]) -> str:
     """A row of the table."""
     model, length = found["model"], found["length"]
     first, last = model["curve"][0], model["curve"][-1]
@@ -64,7 +75,7 @@ def describe(name: str, found: dict[str, dict[str, Any]]) -> str:
     wins = [point for point in model["curve"] if point["win_rate"] is not None][-1]
     cells = [
         f"{name}, {SETS[name]}",
-        f"{model['prompts']} of {model['n_max']}", f"{first['gold']:.2f}", f"{last['gold']:.2f}",
+        str(found["seen"]), f"{model['prompts']} of {model['n_max']}", f"{first['gold']:.2f}", f"{last['gold']:.2f}",
         f"{last['gain']:+.2f} ({low:+.2f} to {high:+.2f})", f"{wins['win_rate']:.1%} (n = {wins['n']})",
         f"{length['curve'][-1]['gold']:.2f}", f"{model['oracle']:.2f}", str(model["recommended_n"]),
         f"{last['length'] / first['length']:.2f}",
@@ -72,7 +83,7 @@ def describe(name: str, found: dict[str, dict[str, Any]]) -> str:
     return "| " + " | ".join(cells) + " |"
 
 
-def draw(found: dict[str, dict[str, dict[str, Any]]], file: Path) -> None:
+def draw(found: dict[str, dict[str, Any]], file: Path) -> None:
     """A panel a set."""
     import matplotlib
 
@@ -109,11 +120,11 @@ def main() -> None:
     parser.add_argument("--sets", type=lambda text: text.split(","), default=list(SETS))
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
-    print(
-        "| gold | prompts, n | gold of one | of the best of n by the model | gain, 95% interval | wins against one ",
-        end="",
-    )
-    print("| the longest of n | the most that is there | recommended n | times as long |\n" + "|---" * 10 + "|")
+    columns = (
+        "gold", "seen, left out", "prompts, n", "of one", "of the best of n by the model", "gain, 95% interval",
+        "wins against one", "the longest of n", "the most that is there", "recommended n", "times as long",
+    )  # fmt: skip
+    print(f"| {' | '.join(columns)} |\n" + "|---" * len(columns) + "|")
     found = {}
     for name in args.sets:
         found[name] = measure(args.model, name, args.out)
