@@ -17,7 +17,7 @@ import pytest
 from plaudit import ConfigError, InputError, InternalError
 from plaudit.config import Settled, TrainConfig, read_config
 from plaudit.runs import MetricLog, open_run, read_git, read_metrics, read_saved, read_versions
-from plaudit.runs.environment import compare_versions, cover_secrets, read_session
+from plaudit.runs.environment import compare_versions, cover_secrets, read_session, say_command
 
 
 def config_of(out: Path) -> TrainConfig:
@@ -362,3 +362,16 @@ def test_the_folder_holds_nothing_else(tmp_path: Path) -> None:
         run.write_report({"accuracy": 1.0})
     there = {name for name in os.listdir(tmp_path) if name != ".lock"}
     assert there == {"config.yaml", "environment.json", "metrics.jsonl", "report.json"}
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        (["/opt/bin/plaudit", "bon", "a.jsonl", "--out", "b"], ["plaudit", "bon", "a.jsonl", "--out", "b"]),
+        (["/opt/lib/plaudit/__main__.py", "eval", "/m"], ["plaudit", "eval", "/m"]),
+        (["score.py", "hf.x_token=abc"], ["score.py", "hf.x_token=(set)"]),
+        ([], []),
+    ],
+)
+def test_a_command_is_said_as_one_would_type_it(command: list[str], said: list[str]) -> None:
+    assert say_command(command) == said

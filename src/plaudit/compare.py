@@ -31,7 +31,7 @@ from plaudit.measure.record import plain
 from plaudit.measure.table import cut_text, show_content
 from plaudit.parts import Ranks, Say, say_on_stderr
 from plaudit.report import write_report
-from plaudit.runs.environment import cover_secrets, read_versions
+from plaudit.runs.environment import read_versions, say_command
 from plaudit.sets import ScoredSet, SetJobs, Wanted, Watch, lay_out, name_file, name_sets, split_name
 
 
@@ -142,7 +142,7 @@ def _build_report(settings: CompareSettings, scored: Sequence[Scored]) -> dict[s
         "plaudit": __version__,
         "kind": "compare",
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": cover_secrets(settings.command),
+        "command": say_command(settings.command),
         "seed": settings.seed,
         "limit": settings.wanted.limit,
         "versions": read_versions(),

@@ -38,7 +38,7 @@ from plaudit.parts import Ranks, Say, say_on_stderr
 from plaudit.probes import ProbeSettings, measure_probes
 from plaudit.report import write_report
 from plaudit.runs import read_metrics
-from plaudit.runs.environment import cover_secrets, read_versions
+from plaudit.runs.environment import read_versions, say_command
 from plaudit.sets import DataSet, ScoredSet, SetJobs, Wanted, Watch, lay_out, name_sets, split_name
 
 if TYPE_CHECKING:
@@ -258,7 +258,7 @@ class _Evaluation:
             "plaudit": __version__,
             "kind": "eval",
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
-            "command": cover_secrets(self.settings.command),
+            "command": say_command(self.settings.command),
             "seed": self.settings.seed,
             "limit": self.settings.wanted.limit,
             "model": describe_model(self.settings.model, self.net),

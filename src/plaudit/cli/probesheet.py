@@ -19,6 +19,7 @@ from plaudit.corpus.reading import digest_file, is_file
 from plaudit.formats import Reader
 from plaudit.formats.sources import resolve_sources
 from plaudit.probes import Expects, ProbeReport, ProbeResult
+from plaudit.runs.environment import say_command
 
 if TYPE_CHECKING:
     from plaudit.score import RewardModel
@@ -36,7 +37,7 @@ def begin_report(model: str, net: RewardModel, data: Sequence[str], reader: Read
         "plaudit": __version__,
         "kind": "probe",
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": ["plaudit", *sys.argv[1:]],
+        "command": say_command(sys.argv),
         "model": {
             "name": model,
             "folder": str(net.checkpoint.folder),

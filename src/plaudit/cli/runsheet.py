@@ -53,7 +53,10 @@ def show_plan(settled: Settled, plan: dict[str, Any]) -> None:
         *((f"eval {name}", f"{count:,} groups") for name, count in plan["eval_groups"].items()),
         ("steps", f"{plan['steps']:,} in {plan['epochs']:.3g} epochs"),
         ("trained", f"{plan['trained_parameters']:,} parameters, computing in {plan['precision']}"),
-        ("tokens", f"{plan['unique_tokens']:,} computed for {plan['total_tokens']:,} ({plan['sharing']:.2f}x shared)"),
+        (
+            "tokens",
+            f"{plan['unique_tokens']:,} computed for {plan['total_tokens']:,} ({plan['sharing']:.2f}x shared, or more)",
+        ),
         ("memory", f"about {format_bytes(plan['memory_bytes'])} (an estimate)"),
         ("time", f"about {format_seconds(plan['seconds'])} at half of {plan['gflops']:,.0f} GFLOP/s (an estimate)"),
     ]

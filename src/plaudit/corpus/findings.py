@@ -73,8 +73,8 @@ def find_scarcity(num_pairs: int) -> list[str]:
     if num_pairs >= FEW_PAIRS:
         return []
     return [
-        f"{TRAINING}: {count_of(num_pairs, 'pair')} that {'is' if num_pairs == 1 else 'are'} compared, fewer than {FEW_PAIRS:,}; "
-        "expect a model that knows length and tone before it knows right from wrong"
+        f"{TRAINING}: {count_of(num_pairs, 'pair')} that {'is' if num_pairs == 1 else 'are'} compared, "
+        f"fewer than {FEW_PAIRS:,}; expect a model that knows length and tone before it knows right from wrong"
     ]
 
 

@@ -85,7 +85,9 @@ def _draw_data(facts: Facts) -> list[Child]:
     ]
     if not rows:
         return [tag("p", "The report does not say on what data it was made.")]
-    return [draw_table(("Data", "Format", "Prompts", "Answers"), rows)]
+    told = [k for k in range(4) if any(row[k] != "–" for row in rows)]
+    names = ("Data", "Format", "Prompts", "Answers")
+    return [draw_table([names[k] for k in told], [[row[k] for k in told] for row in rows])]
 
 
 def _trace(data: Facts) -> list[str]:

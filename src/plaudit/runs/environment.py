@@ -118,6 +118,12 @@ def cover_secrets(command: Sequence[str]) -> list[str]:
     return covered
 
 
+def say_command(command: Sequence[str]) -> list[str]:
+    """A command as one would type it again: without secrets, and the program by its name, wherever it lies."""
+    program = os.path.basename(command[0]) if command else ""
+    return ["plaudit" if program == "__main__.py" else program, *cover_secrets(command)[1:]] if command else []
+
+
 def compare_versions(was: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """The libraries that are not what they were, each as a sentence."""
     return [

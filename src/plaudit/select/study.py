@@ -5,9 +5,11 @@ Last file of `select`, beside `job`. Invariant: a folder that has a report.json 
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from plaudit.formats import Row
 from plaudit.formats.sources import hash_file, resolve_sources
 from plaudit.intake import Intake, ReadSettings
 from plaudit.report import REPORT, make_folder, write_report
+from plaudit.runs.environment import say_command
 from plaudit.select.candidates import By
 from plaudit.select.curve import measure_curve
 from plaudit.select.sample import read_sample
@@ -60,6 +63,8 @@ def study_best_of_n(
     report = {
         "plaudit": __version__,
         "kind": "bon",
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": say_command(sys.argv),
         "seed": settings.seed,
         "data": data,
         "by": settings.by,
