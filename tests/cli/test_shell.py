@@ -331,6 +331,19 @@ def test_the_noise_of_libraries_is_kept_away_unless_a_fault_is_sought(monkeypatc
     assert os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] == "1"
 
 
+@pytest.mark.parametrize(
+    ("said", "spins"),
+    [({}, "10000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "active"}, None)],
+)
+def test_threads_that_wait_make_room_unless_told_otherwise(
+    said: dict[str, str], spins: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = {name: value for name, value in os.environ.items() if name not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
+    monkeypatch.setattr(os, "environ", kept | said)
+    shell.share_cores()
+    assert os.environ.get("GOMP_SPINCOUNT") == spins
+
+
 @dataclass(frozen=True)
 class Record:
     path: Path

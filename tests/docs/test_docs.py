@@ -87,10 +87,12 @@ def test_commands_print_what_the_page_says(page: Path, smollm2: Path, tmp_path: 
     bin_folder = str(Path(sys.executable).parent)
     environment = {**os.environ, "PATH": f"{bin_folder}:{os.environ['PATH']}", "COLUMNS": "80"}
     for step in read_steps(page):
-        code, shell = (step.code, "python -") if step.block.language == "python" else (None, step.code)
+        is_python = step.block.language == "python"
+        # A console shows both streams; what stands under Python is what it prints, without the notes on stderr.
+        words = [sys.executable, "-"] if is_python else ["bash", "-ec", f"exec 2>&1; {step.code}"]
         done = subprocess.run(
-            ["bash", "-ec", f"exec 2>&1; {shell}"],
-            input=code, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True, check=False,
+            words, input=step.code if is_python else None, cwd=tmp_path, env=environment, stdout=subprocess.PIPE,
+            text=True, check=False,
         )  # fmt: skip
         assert done.returncode == step.exit_code, f"{step.block.place}: {step.code}\n{done.stdout}"
         if step.printed is None:
