@@ -257,8 +257,8 @@ def silence_libraries(is_debug: bool) -> None:
 def share_cores() -> None:
     """Have threads that wait for each other sleep soon, where nobody has said otherwise; read when torch is imported.
 
-    OpenMP's threads spin for milliseconds at the end of each small product. Where another process wants the cores too, it
-    is the one that is waited for which does not get them: two scoring runs on two cores took 40 times as long as one.
+    OpenMP's threads spin for milliseconds at the end of each small product. Where another process wants the cores, it
+    is the thread that is waited for which gets none: two scoring runs on two cores took 40 times as long as one.
     """
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "10000")
