@@ -122,7 +122,7 @@ def regress_locally(x_N: Floats, y_N: Floats, at_X: Floats) -> Floats:
         curve_X = np.array([_regress_at(x_N, y_N, trust_N, at, num_near) for at in at_X])
         off_N = np.abs(y_N - np.interp(x_N, at_X, curve_X))
         typical = float(np.median(off_N))
-        if typical < 1e-9 * (float(np.ptp(y_N)) or 1.0):
+        if typical <= 1e-9 * (float(np.ptp(y_N)) or 1.0):  # where numbers end, both are 0
             break
         trust_N = np.maximum(1 - (off_N / (6 * typical)) ** 2, 0.0) ** 2
     return curve_X
