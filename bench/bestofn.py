@@ -18,8 +18,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import plaudit as package
-from plaudit.contamination import check_contamination, open_seen
+from plaudit import read
+from plaudit.contamination import SeenData, check_contamination, open_seen
 
 ROOT = Path(__file__).parents[1]
 DATA = Path(os.environ.get("PLAUDIT_DATA", ROOT.parent / "shared" / "data"))
@@ -38,7 +38,7 @@ def plaudit(*words: str) -> dict[str, Any]:
     return found
 
 
-def measure(model: str, name: str, folder: Path) -> dict[str, Any]:
+def measure(model: str, seen: SeenData, name: str, folder: Path) -> dict[str, Any]:
     """The curve by the model, by the longer answer, and by gold itself; how many prompts were left out as seen."""
     source, scored = DATA / f"groups_{name}.jsonl.gz", folder / f"{name}.jsonl"
     if not source.is_file():
@@ -46,12 +46,7 @@ def measure(model: str, name: str, folder: Path) -> dict[str, Any]:
     if not scored.is_file():
         plaudit("score", model, str(source), "-o", str(scored))
     rows = [json.loads(line) for line in scored.read_text(encoding="utf-8").splitlines()]
-    seen = open_seen(model)
-    if seen is None:
-        sys.exit(
-            f"{model}: no seen.npz lies beside it, so nobody knows what it was trained on; name RUN/model of a run"
-        )
-    is_seen = check_contamination(package.read(str(source)), seen).is_flagged
+    is_seen = check_contamination(read(str(source)), seen).is_flagged
     rows = [row for row, flag in zip(rows, is_seen, strict=True) if not flag]
     found: dict[str, Any] = {"seen": sum(is_seen)}
     for by in ("model", "length", "gold"):
@@ -120,6 +115,11 @@ def main() -> None:
     parser.add_argument("--sets", type=lambda text: text.split(","), default=list(SETS))
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
+    seen = open_seen(args.model)
+    if seen is None:  # said before hours of scoring, not after
+        parser.error(
+            f"{args.model}: no seen.npz lies beside it, which says what it was trained on; name RUN/model of a run"
+        )
     columns = (
         "gold", "seen, left out", "prompts, n", "of one", "of the best of n by the model", "gain, 95% interval",
         "wins against one", "the longest of n", "the most that is there", "recommended n", "times as long",
@@ -127,7 +127,7 @@ def main() -> None:
     print(f"| {' | '.join(columns)} |\n" + "|---" * len(columns) + "|")
     found = {}
     for name in args.sets:
-        found[name] = measure(args.model, name, args.out)
+        found[name] = measure(args.model, seen, name, args.out)
         print(describe(name, found[name]), flush=True)
     if args.plot:
         draw(found, args.plot)

@@ -285,7 +285,7 @@ class TestOrder:
         assert read(path).train == read(path).train
         assert ids(read(path, seed=1).train) != ids(read(path).train)
 
-    @settings(max_examples=25, deadline=None)
+    @settings(max_examples=25)
     @given(st.data())
     def test_nothing_is_lost(self, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
         folder = tmp_path_factory.mktemp("data")

@@ -65,7 +65,7 @@ pieces = st.lists(
 @pytest.mark.parametrize("neighbours", NEIGHBOURS)
 @pytest.mark.parametrize("kind", KINDS)
 @given(head=pieces, tails=st.lists(pieces, min_size=1, max_size=4))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_parts_have_the_ids_of_the_whole(kind: str, neighbours: str, head: str, tails: Sequence[str]) -> None:
     tokenizer = make_tokenizer(kind, neighbours)
     with pytest.MonkeyPatch.context() as patch:

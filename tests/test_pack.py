@@ -24,7 +24,7 @@ def spelled(packs):
     return found
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(ROW, min_size=1, max_size=12), st.integers(16, 96), st.booleans(), st.booleans())
 def test_every_sequence_is_a_leaf_of_one_pack(rows, budget, share, fixed):
     packs = build_packs(arrays(rows), PackSettings(budget=budget, share=share, fixed=fixed))

@@ -156,7 +156,7 @@ texts = st.lists(
 
 @pytest.mark.parametrize("name", FAMILIES)
 @given(data=st.data())
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_every_rendering_equals_the_tokenizers_own(name: str, data: st.DataObject) -> None:
     tokenizer, with_system = family(name), FAMILIES[name][2]
     renderer = Renderer(tokenizer)

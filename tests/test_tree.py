@@ -14,7 +14,7 @@ def arrays(lists):
     return [np.asarray(x, np.int32) for x in lists]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(SEQUENCES, st.integers(1, 6))
 def test_every_path_spells_its_sequence(lists, min_shared):
     sequences = arrays(lists)
@@ -25,7 +25,7 @@ def test_every_path_spells_its_sequence(lists, min_shared):
         assert tree.positions_T()[leaf] == len(ids) - 1
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(SEQUENCES)
 def test_each_prefix_is_computed_once(lists):
     tree = build_tree(arrays(lists), min_shared=1)

@@ -14,8 +14,8 @@ from plaudit.errors import DataError, PlauditError
 from plaudit.formats import DIALECTS, Reader, read_groups, write_groups
 from plaudit.group import Completion, Group, Label, Preference, Ranking, Ratings, Tie
 
-QUICK = settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-FEW = settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+QUICK = settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
+FEW = settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 SPECIAL = [
     "",

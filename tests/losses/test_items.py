@@ -34,7 +34,7 @@ def reason(group: Group, chosen: LossSettings, **rest: object) -> str:
 
 
 @pytest.mark.parametrize("name", AT_LEAVES)
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(data=st.data())
 def test_items_and_losses_are_what_the_labels_say_one_by_one(name: LossName, data: st.DataObject) -> None:
     group, chosen = data.draw(groups()), data.draw(loss_settings([name]))
@@ -53,7 +53,7 @@ def test_items_and_losses_are_what_the_labels_say_one_by_one(name: LossName, dat
     assert items.count == pytest.approx(expected[1])
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(groups(), loss_settings(COMPARING), PRESENT)
 def test_every_comparison_is_there_or_counted(group: Group, chosen: LossSettings, present: list[bool]) -> None:
     present = present[: len(group.completions)]
@@ -71,7 +71,7 @@ def test_every_comparison_is_there_or_counted(group: Group, chosen: LossSettings
     assert items.weight_C.sum() == pytest.approx(items.count, rel=1e-6)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(groups(), loss_settings())
 def test_a_group_counts_one_unless_its_labels_weigh_less(group: Group, chosen: LossSettings) -> None:
     items = build_items(group, everyone(group), chosen)

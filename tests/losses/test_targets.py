@@ -13,7 +13,7 @@ from plaudit import Group, InternalError, Preference, Ranking
 from plaudit.losses import Items, LossName, LossSettings, Targets, build_items, compute_loss, join_items
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(groups(), min_size=7, max_size=14), loss_settings(AT_LEAVES), st.integers(0, 2**20))
 def test_one_pack_or_seven_is_the_same_sum_and_the_same_slope(
     many: list[Group], chosen: LossSettings, seed: int

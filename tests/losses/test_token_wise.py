@@ -94,7 +94,7 @@ def rows_and_group(draw: st.DrawFn) -> tuple[Rows, Group]:
     return rows, group_of(num, *labels)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.lists(rows_and_group(), min_size=1, max_size=3), st.booleans(), st.sampled_from(("groups", "comparisons")))
 def test_sums_are_those_of_token_lists_compared_one_by_one(
     many: list[tuple[Rows, Group]], share: bool, mean_over: str
@@ -109,7 +109,7 @@ def test_sums_are_those_of_token_lists_compared_one_by_one(
     assert total == pytest.approx(sum(slow_sum(rows, group, chosen) for rows, group in many), rel=1e-6, abs=1e-6)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(rows_and_group(), min_size=1, max_size=3))
 def test_leaves_are_among_the_tokens_so_that_accuracy_can_be_measured(many: list[tuple[Rows, Group]]) -> None:
     chosen = LossSettings(name=LossName.TOKEN_WISE)

@@ -79,9 +79,14 @@ class Failure:
     sentence: str
 
 
+def find_command(tokens: Sequence[str]) -> Command | None:
+    """The command that the arguments begin with, if they begin with one."""
+    return next((command for command in COMMANDS if tokens and command.name == tokens[0]), None)
+
+
 def build_app(tokens: Sequence[str]) -> App:
     """The parser for these arguments: of one command if they begin with one (it is imported now), else of the table."""
-    named = next((command for command in COMMANDS if tokens and command.name == tokens[0]), None)
+    named = find_command(tokens)
     app = App(
         name=f"plaudit {named.name}" if named else "plaudit",
         help=None if named else "Preference data in, a reward model that people can trust and use out.",
@@ -214,7 +219,8 @@ def _what_is_missing(error: MissingArgumentError, argument: Argument, tokens: Se
     """Which argument did not come, or came without its value, and a command line that has them all."""
     keyword = error.keyword or next((token.keyword for token in argument.tokens if token.keyword), None)
     what = f"{keyword} came without a value" if keyword else f"{argument.name} is missing"
-    page = next((page_of(command.load()) for command in COMMANDS if tokens and command.name == tokens[0]), "")
+    command = find_command(tokens)
+    page = page_of(command.load()) if command else ""
     example = next((line.strip() for line in page.splitlines() if line.startswith("    plaudit")), "")
     return f"{what}; for example: {example}" if example else what
 
@@ -225,8 +231,7 @@ def one_line(error: BaseException) -> str:
 
 
 def _help_hint(tokens: Sequence[str]) -> str:
-    known = bool(tokens) and any(command.name == tokens[0] for command in COMMANDS)
-    return f"see plaudit {tokens[0]} --help" if known else "see plaudit --help"
+    return f"see plaudit {tokens[0]} --help" if find_command(tokens) else "see plaudit --help"
 
 
 @contextlib.contextmanager

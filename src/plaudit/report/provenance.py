@@ -15,7 +15,7 @@ from plaudit.report.facts import Estimate, Facts
 from plaudit.report.markup import Child, tag
 from plaudit.report.pieces import Section, draw_figure, draw_pairs, draw_table, fold
 from plaudit.report.scales import Unit
-from plaudit.report.wording import say_count, say_date, say_name, say_number, say_seconds, say_things
+from plaudit.report.wording import NONE, say_count, say_date, say_name, say_number, say_seconds, say_things
 
 MODEL = ("name", "folder", "base", "architecture", "dtype", "back_end", "device", "temperature")
 
@@ -85,7 +85,7 @@ def _draw_data(facts: Facts) -> list[Child]:
     ]
     if not rows:
         return [tag("p", "The report does not say on what data it was made.")]
-    told = [k for k in range(4) if any(row[k] != "–" for row in rows)]
+    told = [k for k in range(4) if any(row[k] != NONE for row in rows)]
     names = ("Data", "Format", "Prompts", "Answers")
     return [draw_table([names[k] for k in told], [[row[k] for k in told] for row in rows])]
 
