@@ -12,10 +12,15 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from plaudit.alarms import STUCK_AFTER
 from plaudit.contamination import check_contamination, find_seen, read_seen
 from plaudit.errors import ConfigError, InputError
+from plaudit.features import Features, HeadSettings, fit_head
 from plaudit.formats import read_groups
+from plaudit.losses import LOSSES
 from plaudit.model import PLAIN, RewardNet
+from plaudit.parts import Ranks
+from plaudit.preparation import prepare
 from plaudit.runs import read_saved
 from plaudit.score import RewardModel
 from schooling import Json, fit, graded_rows, settle, write_rows
@@ -450,3 +455,35 @@ def test_the_head_of_an_encoder_is_fitted_on_what_it_reads(school: Path, tmp_pat
     scores = our_scores(tmp_path / "run" / "model", data)
     above = [row["labels"][0]["better"] == order_of(s)[0] for s, row in zip(scores, data, strict=True)]
     assert sum(above) / len(above) == pytest.approx(report["eval"]["accuracy"], abs=0.02)
+
+
+def test_the_thresholds_saved_with_a_frozen_head_are_those_of_its_best_step(school: Path, tmp_path: Path) -> None:
+    """The report's best evaluation can be computed again from the head and the thresholds that are saved."""
+    overrides = ("train.backbone=frozen", "loss.name=ordinal", "train.learning_rate=0.5", "train.epochs=6")
+    settled = settle(school / "rm", school / "pairs.jsonl", tmp_path / "run", *overrides, evals=evals(school))
+    session = prepare(settled, ranks=Ranks(), say=lambda sentence: None)
+    fit = session.config.train
+    settings = HeadSettings(
+        loss=session.loss, fit=fit, seed=0, budget=2048, log=lambda *line: None, say=lambda sentence: None
+    )
+    report = fit_head(session.net, session.train, session.evals, settings)
+    assert report["best_step"] < report["steps"], "the last step is the best: nothing was restored"
+    thresholds = torch.tensor(report["thresholds"]["thresholds"])
+    [held] = session.evals.values()
+    features, targets = Features(session.net, held, 2048).draw(range(len(held)))
+    score_L = session.net.head(features).squeeze(-1).detach()
+    loss = LOSSES[session.loss.name].compute(score_L, targets, session.loss, thresholds)
+    assert float(loss) / targets.count == pytest.approx(report["eval"]["loss"], rel=1e-4)
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_a_resumed_run_raises_alarms_only_if_checks_are_enabled(
+    school: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, enabled: bool
+) -> None:
+    """Metrics of an interrupted run that would raise an alarm: checks.enabled=false leaves them alone, as undisturbed."""
+    overrides = (f"checks.enabled={str(enabled).lower()}", "train.max_steps=2")
+    before = [{"step": 0, "loss": math.log(2), "accuracy": 0.5}] * STUCK_AFTER
+    monkeypatch.setattr("plaudit.train._rows", lambda run: before)
+    settled = settle(school / "rm", school / "pairs.jsonl", tmp_path / "run", *overrides, evals=evals(school))
+    report, _, _ = fit(settled)
+    assert ("stuck" in report["alarms"]) is enabled

@@ -148,9 +148,14 @@ class _Descent:
             if not waited:
                 state = [p.detach().clone() for p in self.net.head.parameters()]
                 best = {"score": score, "step": step, "eval": found, "state": state}
+                if self.thresholds is not None:
+                    best["thresholds"] = self.thresholds.state_dict()
         with torch.no_grad():
             for p, kept in zip(self.net.head.parameters(), best["state"], strict=True):
                 p.copy_(kept)
+        if self.thresholds is not None:
+            # The thresholds belong to the scores of their step: the best head is saved with its own.
+            self.thresholds.load_state_dict(best["thresholds"])
         return {
             "steps": step, "epochs": step / self.per_epoch, "eval": best["eval"],
             "best_step": best["step"], "train": {name: last.get(name) for name in ("loss", "accuracy", "margin")},
