@@ -406,6 +406,33 @@ class TestPoison:
             rest = weight[torch.arange(len(weight)) != POISON] if "embed" in name else weight
             assert torch.isfinite(rest).all(), name
 
+    @pytest.mark.parametrize("mode", ["trained", "frozen"])
+    def test_evaluation_leaves_out_and_names_groups_with_a_nonfinite_score(
+        self, school: Path, tmp_path: Path, mode: str
+    ) -> None:
+        """The means are those of the other groups alone, so that the best checkpoint can be chosen by them."""
+        clean = graded_rows(20, seed=5)
+        poisoned = [{**row, "completions": list(row["completions"])} for row in clean]
+        poisoned[3] |= {"id": "poisoned", "completions": ["w20 w8 w13", clean[3]["completions"][1]]}
+        files = {
+            "poisoned": write_rows(tmp_path / "poisoned.jsonl", poisoned),
+            "rest": write_rows(tmp_path / "rest.jsonl", [row for n, row in enumerate(clean) if n != 3]),
+        }
+        model = poison(tmp_path / "model")
+        overrides = ("train.max_steps=4", "train.eval_every=2", "train.best_by=loss", f"train.backbone={mode}")
+        found = {}
+        for name, file in files.items():
+            run = settle(model, school / "pairs.jsonl", tmp_path / name, *overrides, evals=(file,))
+            found[name], _, said = fit(run)
+            sentences = [text for text in said if "non-finite" in text]
+            assert all("1 of 20 groups" in text and "poisoned" in text for text in sentences)
+            assert bool(sentences) is (name == "poisoned")
+        left_out = found["poisoned"]["eval"].pop("nonfinite_groups")
+        assert left_out == 1 and "nonfinite_groups" not in found["rest"]["eval"]
+        for key in ("loss", "accuracy", "margin", "mean_reward", "reward_std"):
+            assert found["poisoned"]["eval"][key] == pytest.approx(found["rest"]["eval"][key], rel=1e-5), key
+        assert found["poisoned"]["best_step"] == found["rest"]["best_step"]
+
     def test_weights_are_those_of_a_run_whose_step_had_nothing_in_it(self, school: Path, tmp_path: Path) -> None:
         """The poisoned step counts as one; its weights, averages and rate aside, nothing else is different."""
         rows = graded_rows(12, seed=3)
@@ -480,7 +507,7 @@ def test_the_thresholds_saved_with_a_frozen_head_are_those_of_its_best_step(scho
 def test_a_resumed_run_raises_alarms_only_if_checks_are_enabled(
     school: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, enabled: bool
 ) -> None:
-    """Metrics of an interrupted run that would raise an alarm: checks.enabled=false leaves them alone, as undisturbed."""
+    """The interrupted run's metrics would raise an alarm; with checks.enabled=false they do not."""
     overrides = (f"checks.enabled={str(enabled).lower()}", "train.max_steps=2")
     before = [{"step": 0, "loss": math.log(2), "accuracy": 0.5}] * STUCK_AFTER
     monkeypatch.setattr("plaudit.train._rows", lambda run: before)
