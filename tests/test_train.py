@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from plaudit.alarms import STUCK_AFTER
+from plaudit.alarms import STUCK_AFTER, RunLog
 from plaudit.contamination import check_contamination, find_seen, read_seen
 from plaudit.errors import ConfigError, InputError
 from plaudit.features import Features, HeadSettings, fit_head
@@ -514,3 +514,38 @@ def test_a_resumed_run_raises_alarms_only_if_checks_are_enabled(
     settled = settle(school / "rm", school / "pairs.jsonl", tmp_path / "run", *overrides, evals=evals(school))
     report, _, _ = fit(settled)
     assert ("stuck" in report["alarms"]) is enabled
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+def test_a_quantized_adapter_resumes_to_the_same_weights_and_merges_exactly(
+    school: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bits: int
+) -> None:
+    pytest.importorskip("bitsandbytes")
+    save_model(tmp_path / "lm", kind="lm", hidden_size=64, intermediate_size=96)
+    overrides = (
+        "lora.enabled=true", f"lora.bits={bits}", "lora.dropout=0.1", "train.max_steps=6", "train.save_every=2",
+        "train.eval_every=2", "train.learning_rate=0.01",
+    )  # fmt: skip
+    runs = {
+        name: settle(tmp_path / "lm", school / "pairs.jsonl", tmp_path / name, *overrides, evals=evals(school))
+        for name in ("whole", "stopped")
+    }
+    fit(runs["whole"])
+    on_log = RunLog.on_log
+
+    def stop_at_5(self: RunLog, args: Any, state: Any, *rest: Any, **kwargs: Any) -> None:
+        on_log(self, args, state, *rest, **kwargs)
+        if state.global_step == 5:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(RunLog, "on_log", stop_at_5)
+    with pytest.raises(KeyboardInterrupt):
+        fit(runs["stopped"])
+    monkeypatch.setattr(RunLog, "on_log", on_log)
+    _, _, said = fit(runs["stopped"], resume=True)
+    assert any("checkpoint-4" in sentence for sentence in said)
+    whole, resumed = (load_file(tmp_path / n / "adapter" / "adapter_model.safetensors") for n in runs)
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+    shown = graded_rows(6, seed=9)
+    adapter, merged = (our_scores(tmp_path / "whole" / part, shown) for part in ("adapter", "model"))
+    assert_close(adapter, merged)
