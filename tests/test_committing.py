@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,6 +12,8 @@ import torch
 from torch import Tensor
 
 from launches import stop_after
+from plaudit.committing import CommittingTrainer
+from plaudit.errors import InputError
 from plaudit.model import RewardNet
 from schooling import Json, fit, graded_rows, settle, write_rows
 from tiny import save_model
@@ -113,3 +116,18 @@ def test_a_line_of_metrics_is_a_mean_over_the_steps_before_a_kill_too(school: Pa
     names = ("step", "loss", "accuracy", "margin", "mean_reward", "reward_std", "max_reward", "min_reward", "sharing")
     assert [[row.get(name) for name in names] for row in again] == [[row.get(name) for name in names] for row in lines]
     assert 6 in [row["step"] for row in lines]
+
+
+@pytest.mark.parametrize(("written_by", "deepspeed"), [(2, True), (2, False), (1, True), (None, True)])
+def test_a_deepspeed_checkpoint_of_another_number_of_ranks_is_refused(
+    tmp_path: Path, written_by: int | None, deepspeed: bool
+) -> None:
+    told: list[str] = []
+    trainer: Any = SimpleNamespace(world=1, is_deepspeed_enabled=deepspeed, tell=told.append)
+    (tmp_path / "record.json").write_text(json.dumps({} if written_by is None else {"world": written_by}))
+    if written_by == 2 and deepspeed:
+        with pytest.raises(InputError, match="expected 2 ranks, which wrote this DeepSpeed checkpoint, got 1"):
+            CommittingTrainer._check_ranks(trainer, tmp_path)
+    else:
+        CommittingTrainer._check_ranks(trainer, tmp_path)
+        assert bool(told) is (written_by == 2)

@@ -178,7 +178,11 @@ def test_a_text_becomes_the_kind_of_value_that_its_key_takes(override: str, expe
         ("lora.targets=", "lora.targets: [] came (command line), a list of texts was needed"),
         ("data=[{weight: 2}]", "data[0].path is missing; every source of data needs one"),
         ("data=[{path: a, bad_rows: drop}]", "data[0].bad_rows: 'drop' came (command line), error or skip=PATH was"),
-        ("data=[{path: a, weight: 0}]", "data[0].weight: 0 came (command line), a number above 0 was needed"),
+        ("data=[{path: a, weight: 0}]", "data[0].weight: 0 came (command line), a number above 0 and of at most 1000"),
+        (
+            "data=[{path: a, weight: 1e6}]",
+            "data[0].weight: 1000000.0 came (command line), a number above 0 and of at m",
+        ),
         ("data=[3]", "data[0]: 3 came (command line), a path"),
         (
             "hf.learning_rate=1",

@@ -12,10 +12,15 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from plaudit.alarms import STUCK_AFTER, RunLog
 from plaudit.contamination import check_contamination, find_seen, read_seen
 from plaudit.errors import ConfigError, InputError
+from plaudit.features import Features, HeadSettings, fit_head
 from plaudit.formats import read_groups
+from plaudit.losses import LOSSES
 from plaudit.model import PLAIN, RewardNet
+from plaudit.parts import Ranks
+from plaudit.preparation import prepare
 from plaudit.runs import read_saved
 from plaudit.score import RewardModel
 from schooling import Json, fit, graded_rows, settle, write_rows
@@ -401,6 +406,33 @@ class TestPoison:
             rest = weight[torch.arange(len(weight)) != POISON] if "embed" in name else weight
             assert torch.isfinite(rest).all(), name
 
+    @pytest.mark.parametrize("mode", ["trained", "frozen"])
+    def test_evaluation_leaves_out_and_names_groups_with_a_nonfinite_score(
+        self, school: Path, tmp_path: Path, mode: str
+    ) -> None:
+        """The means are those of the other groups alone, so that the best checkpoint can be chosen by them."""
+        clean = graded_rows(20, seed=5)
+        poisoned = [{**row, "completions": list(row["completions"])} for row in clean]
+        poisoned[3] |= {"id": "poisoned", "completions": ["w20 w8 w13", clean[3]["completions"][1]]}
+        files = {
+            "poisoned": write_rows(tmp_path / "poisoned.jsonl", poisoned),
+            "rest": write_rows(tmp_path / "rest.jsonl", [row for n, row in enumerate(clean) if n != 3]),
+        }
+        model = poison(tmp_path / "model")
+        overrides = ("train.max_steps=4", "train.eval_every=2", "train.best_by=loss", f"train.backbone={mode}")
+        found = {}
+        for name, file in files.items():
+            run = settle(model, school / "pairs.jsonl", tmp_path / name, *overrides, evals=(file,))
+            found[name], _, said = fit(run)
+            sentences = [text for text in said if "non-finite" in text]
+            assert all("1 of 20 groups" in text and "poisoned" in text for text in sentences)
+            assert bool(sentences) is (name == "poisoned")
+        left_out = found["poisoned"]["eval"].pop("nonfinite_groups")
+        assert left_out == 1 and "nonfinite_groups" not in found["rest"]["eval"]
+        for key in ("loss", "accuracy", "margin", "mean_reward", "reward_std"):
+            assert found["poisoned"]["eval"][key] == pytest.approx(found["rest"]["eval"][key], rel=1e-5), key
+        assert found["poisoned"]["best_step"] == found["rest"]["best_step"]
+
     def test_weights_are_those_of_a_run_whose_step_had_nothing_in_it(self, school: Path, tmp_path: Path) -> None:
         """The poisoned step counts as one; its weights, averages and rate aside, nothing else is different."""
         rows = graded_rows(12, seed=3)
@@ -450,3 +482,70 @@ def test_the_head_of_an_encoder_is_fitted_on_what_it_reads(school: Path, tmp_pat
     scores = our_scores(tmp_path / "run" / "model", data)
     above = [row["labels"][0]["better"] == order_of(s)[0] for s, row in zip(scores, data, strict=True)]
     assert sum(above) / len(above) == pytest.approx(report["eval"]["accuracy"], abs=0.02)
+
+
+def test_the_thresholds_saved_with_a_frozen_head_are_those_of_its_best_step(school: Path, tmp_path: Path) -> None:
+    """The report's best evaluation can be computed again from the head and the thresholds that are saved."""
+    overrides = ("train.backbone=frozen", "loss.name=ordinal", "train.learning_rate=0.5", "train.epochs=6")
+    settled = settle(school / "rm", school / "pairs.jsonl", tmp_path / "run", *overrides, evals=evals(school))
+    session = prepare(settled, ranks=Ranks(), say=lambda sentence: None)
+    fit = session.config.train
+    settings = HeadSettings(
+        loss=session.loss, fit=fit, seed=0, budget=2048, log=lambda *line: None, say=lambda sentence: None
+    )
+    report = fit_head(session.net, session.train, session.evals, settings)
+    assert report["best_step"] < report["steps"], "the last step is the best: nothing was restored"
+    thresholds = torch.tensor(report["thresholds"]["thresholds"])
+    [held] = session.evals.values()
+    features, targets = Features(session.net, held, 2048).draw(range(len(held)))
+    score_L = session.net.head(features).squeeze(-1).detach()
+    loss = LOSSES[session.loss.name].compute(score_L, targets, session.loss, thresholds)
+    assert float(loss) / targets.count == pytest.approx(report["eval"]["loss"], rel=1e-4)
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_a_resumed_run_raises_alarms_only_if_checks_are_enabled(
+    school: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, enabled: bool
+) -> None:
+    """The interrupted run's metrics would raise an alarm; with checks.enabled=false they do not."""
+    overrides = (f"checks.enabled={str(enabled).lower()}", "train.max_steps=2")
+    before = [{"step": 0, "loss": math.log(2), "accuracy": 0.5}] * STUCK_AFTER
+    monkeypatch.setattr("plaudit.train._rows", lambda run: before)
+    settled = settle(school / "rm", school / "pairs.jsonl", tmp_path / "run", *overrides, evals=evals(school))
+    report, _, _ = fit(settled)
+    assert ("stuck" in report["alarms"]) is enabled
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+def test_a_quantized_adapter_resumes_to_the_same_weights_and_merges_exactly(
+    school: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bits: int
+) -> None:
+    pytest.importorskip("bitsandbytes")
+    save_model(tmp_path / "lm", kind="lm", hidden_size=64, intermediate_size=96)
+    overrides = (
+        "lora.enabled=true", f"lora.bits={bits}", "lora.dropout=0.1", "train.max_steps=6", "train.save_every=2",
+        "train.eval_every=2", "train.learning_rate=0.01",
+    )  # fmt: skip
+    runs = {
+        name: settle(tmp_path / "lm", school / "pairs.jsonl", tmp_path / name, *overrides, evals=evals(school))
+        for name in ("whole", "stopped")
+    }
+    fit(runs["whole"])
+    on_log = RunLog.on_log
+
+    def stop_at_5(self: RunLog, args: Any, state: Any, *rest: Any, **kwargs: Any) -> None:
+        on_log(self, args, state, *rest, **kwargs)
+        if state.global_step == 5:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(RunLog, "on_log", stop_at_5)
+    with pytest.raises(KeyboardInterrupt):
+        fit(runs["stopped"])
+    monkeypatch.setattr(RunLog, "on_log", on_log)
+    _, _, said = fit(runs["stopped"], resume=True)
+    assert any("checkpoint-4" in sentence for sentence in said)
+    whole, resumed = (load_file(tmp_path / n / "adapter" / "adapter_model.safetensors") for n in runs)
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+    shown = graded_rows(6, seed=9)
+    adapter, merged = (our_scores(tmp_path / "whole" / part, shown) for part in ("adapter", "model"))
+    assert_close(adapter, merged)

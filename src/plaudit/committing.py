@@ -78,6 +78,8 @@ class CommittingTrainer(Trainer):
     def train_from(self, folder: Path | None) -> None:
         """Train from a checkpoint on; one that the run ended with is taken up, and nothing is trained."""
         state = TrainerState.load_from_json(str(folder / TRAINER_STATE_NAME)) if folder else None
+        if folder is not None:
+            self._check_ranks(folder)
         if folder is None or state is None or not (state.global_step >= state.max_steps or _has_stopped(state)):
             self.train(resume_from_checkpoint=str(folder) if folder else None)
             return
@@ -86,6 +88,22 @@ class CommittingTrainer(Trainer):
         self._load_extra(folder)
         self._load_record(folder)
         self._load_best_model()
+
+    def _check_ranks(self, folder: Path) -> None:
+        """A checkpoint of another number of ranks: DeepSpeed cannot load it; otherwise steps are the same."""
+        record = folder / RECORD
+        written_by = json.loads(record.read_text(encoding="utf-8")).get("world") if record.is_file() else None
+        if written_by in (None, self.world):
+            return
+        if self.is_deepspeed_enabled:
+            raise InputError(
+                f"{folder}: expected {written_by} ranks, which wrote this DeepSpeed checkpoint, got {self.world}. "
+                f"Launch with {written_by} processes, or start a new run."
+            )
+        self.tell(
+            f"{folder} was written by {written_by} ranks, and this run has {self.world}: steps hold the same groups, "
+            "weights may differ from an undisturbed run by rounding and dropout"
+        )
 
     def last_checkpoint(self) -> Path | None:
         """The newest one of this run."""
@@ -110,7 +128,7 @@ class CommittingTrainer(Trainer):
         best = out / f"checkpoint-{self.state.best_global_step}"
         if best.name == name or best.is_dir():  # by its number: a run's folder may have been moved meanwhile
             self.state.best_model_checkpoint = str(best)
-        record = json.dumps(self.extra_record())
+        record = json.dumps({**self.extra_record(), "world": self.world})
         if self.args.should_save:
             try:
                 self.state.save_to_json(str(out / DRAFTS / name / TRAINER_STATE_NAME))

@@ -11,6 +11,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -37,7 +38,7 @@ from plaudit.meters import Meter
 from plaudit.model import PLAIN, RewardNet
 from plaudit.pack import PackSettings, build_packs
 from plaudit.parts import Say
-from plaudit.skips import Skips, find_rows
+from plaudit.skips import Skips, count_nonfinite, find_rows
 
 Log = Callable[[int, int, dict[str, float]], None]
 
@@ -73,6 +74,20 @@ class Features:
             self.rows[places] = hidden_LD.clone()
             self.num_tokens = (self.num_tokens[0] + pack.num_unique, self.num_tokens[1] + pack.num_total)
 
+    def drop_nonfinite(self) -> list[str]:
+        """Drop the examples with a non-finite feature; their names. One of them would make every mean non-finite."""
+        if self.rows is None:
+            return []
+        finite_L = self.rows.isfinite().all(-1)
+        spans = [range(a, b) for a, b in pairwise(self.first.tolist())]
+        kept = [n for n, span in enumerate(spans) if bool(finite_L[span.start : span.stop].all())]
+        dropped = [e.name for n, e in enumerate(self.examples) if n not in set(kept)]
+        if dropped:
+            self.rows = self.rows[[place for n in kept for place in spans[n]]]
+            self.examples = [self.examples[n] for n in kept]
+            self.first = np.cumsum([0, *(len(spans[n]) for n in kept)])
+        return dropped
+
     def draw(self, chosen: Sequence[int]) -> tuple[Tensor, Targets]:
         """Features of some examples, and targets that point at them."""
         assert self.rows is not None
@@ -98,10 +113,14 @@ def fit_head(
     began = time.perf_counter()
     features = Features(net, train, settings.budget)
     held = {name: Features(net, rows, settings.budget) for name, rows in evals.items()}
+    nonfinite = {name: data.drop_nonfinite() for name, data in held.items()}
+    counts = {name: count_nonfinite(rows, len(evals[name]), settings.say) for name, rows in nonfinite.items()}
     seconds = time.perf_counter() - began
     unique, total = features.num_tokens
+    fitted = _Descent(net, features, held, settings).descend()
+    fitted["eval"] |= _flatten(counts) if held else {}
     return {
-        **_Descent(net, features, held, settings).descend(),
+        **fitted,
         "pairs_per_second": sum(len(e.items.better_C) for e in train) / seconds,
         "unique_tokens_per_second": unique / seconds,
         "tokens_per_second": total / seconds,
@@ -148,9 +167,14 @@ class _Descent:
             if not waited:
                 state = [p.detach().clone() for p in self.net.head.parameters()]
                 best = {"score": score, "step": step, "eval": found, "state": state}
+                if self.thresholds is not None:
+                    best["thresholds"] = self.thresholds.state_dict()
         with torch.no_grad():
             for p, kept in zip(self.net.head.parameters(), best["state"], strict=True):
                 p.copy_(kept)
+        if self.thresholds is not None:
+            # The thresholds belong to the scores of their step: the best head is saved with its own.
+            self.thresholds.load_state_dict(best["thresholds"])
         return {
             "steps": step, "epochs": step / self.per_epoch, "eval": best["eval"],
             "best_step": best["step"], "train": {name: last.get(name) for name in ("loss", "accuracy", "margin")},

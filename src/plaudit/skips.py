@@ -86,3 +86,13 @@ def find_rows(
     """The rows that are not a number by themselves, or all of them where none is, or where that cannot be told."""
     alone = tuple(e.name for e in examples if not is_number(e)) if can_tell else ()
     return Skip(step=step, rows=alone or tuple(e.name for e in examples), alone=bool(alone))
+
+
+def count_nonfinite(names: Sequence[str], total: int, say: Say) -> dict[str, float]:
+    """Report evaluation groups that were left out of the means because the model gives them a non-finite score."""
+    if not names:
+        return {}
+    more = len(names) - MOST_SHOWN
+    shown = ", ".join(names[:MOST_SHOWN]) + (f" and {more} more" if more > 0 else "")
+    say(f"evaluation: {len(names)} of {total} groups have a non-finite score and are left out of the means: {shown}")
+    return {"nonfinite_groups": float(len(names))}

@@ -144,7 +144,8 @@ def fit_packs(session: Session, run: RunFolder | None, show: Show | None) -> dic
     last = _find_checkpoint(out, session)
     if run is not None:
         run.metrics.cut_after(int(last.name.rpartition("-")[2]) if last else -1)
-        alarms.recall(_rows(run))
+        if config.checks.enabled:
+            alarms.recall(_rows(run))
     trainer.train_from(last)
     found = _sum_up(trainer, session, alarms)
     if trainer.is_sharded:

@@ -36,7 +36,7 @@ from plaudit.memory import is_out_of_memory
 from plaudit.meters import Meter
 from plaudit.model import RewardNet
 from plaudit.parts import say_on_stderr
-from plaudit.skips import Skips, find_rows
+from plaudit.skips import Skips, count_nonfinite, find_rows
 
 if TYPE_CHECKING:
     from plaudit.batches import Example
@@ -74,6 +74,10 @@ class _Heard:
         self.losses.append(loss.detach())
         self.names.append(names)
         self.scores.append((score_L.detach(), targets))
+
+    def has_nonfinite(self) -> int:
+        """1 if a loss or a score is infinite or NaN, else 0."""
+        return int(not all(bool(x.isfinite().all()) for x in (*self.losses, *(score_L for score_L, _ in self.scores))))
 
 
 class RewardTrainer(CommittingTrainer):
@@ -389,13 +393,26 @@ class RewardTrainer(CommittingTrainer):
         model: Any = self.model_wrapped
         was_training = model.training
         model.eval()
+        nonfinite: list[str] = []
         for first in range(0, len(examples), EVAL_GROUPS):
-            step = build_step(examples[first : first + EVAL_GROUPS], self.steps.settings)
-            self._count(meter, step, self._hear(model, step))
+            chunk = examples[first : first + EVAL_GROUPS]
+            step = build_step(chunk, self.steps.settings)
+            heard = self._hear(model, step)
+            if not self._agree(heard.has_nonfinite())[0]:
+                self._count(meter, step, heard)
+                continue
+            # One non-finite score would make every mean non-finite: measure the groups of this chunk one by one.
+            for example in chunk:
+                step = build_step([example], self.steps.settings)
+                heard = self._hear(model, step)
+                if self._agree(heard.has_nonfinite())[0]:
+                    nonfinite.append(example.name)
+                else:
+                    self._count(meter, step, heard)
         meter.seconds = time.perf_counter() - began
         reshard(model)
         model.train(was_training)
-        return meter.read()
+        return meter.read() | count_nonfinite(nonfinite, len(examples), self.tell)
 
     def _hear(self, model: Any, step: Step) -> _Heard:
         """Losses and scores of this rank's share, and nothing learned from them. Every rank has to ask."""

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import math
+import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from safetensors.torch import load_file, save_file
 
 from forks import Parent
 from launches import (
@@ -22,10 +26,12 @@ from launches import (
     train_command,
     weights_of,
 )
+from tiny import save_model
 
 CONFIGS = ROOT / "examples" / "distributed"
 FSDP = ("hf.fsdp=true", f"hf.fsdp_config={CONFIGS / 'fsdp2.json'}")
 CPU = {"DS_ACCELERATOR": "cpu"}
+POISON = 99
 has_deepspeed = pytest.mark.skipif(
     importlib.util.find_spec("deepspeed") is None, reason="deepspeed is not installed; plaudit[deepspeed] has it"
 )
@@ -56,13 +62,55 @@ def test_fsdp_trains_what_ddp_does(sharders: Parent, plain: Path, place: Path, t
 
 
 @pytest.mark.slow
-def test_fsdp_goes_on_where_it_was(sharders: Parent, place: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("model", "more"),
+    [
+        ("model", ()),
+        ("model", ("loss.name=plackett_luce", "train.schedule=linear")),
+        ("graded", ("loss.name=ordinal",)),  # the thresholds have an optimizer of their own
+        ("poisoned", ()),  # skipped steps are part of what a checkpoint holds
+        ("language", ("lora.enabled=true", "lora.dropout=0.1")),
+    ],
+    ids=["plain", "plackett_luce", "ordinal", "nonfinite rows", "lora"],
+)
+def test_fsdp_resumes_to_the_same_weights(
+    sharders: Parent, place: Path, tmp_path: Path, model: str, more: tuple[str, ...]
+) -> None:
+    data = place
+    if model in ("graded", "poisoned"):
+        data, model = variant(place, tmp_path / "place", model), "model"
     whole, half = tmp_path / "whole", tmp_path / "half"
-    argv = ["precision=float32", *FSDP]
-    fork_ranks(sharders, train_command(place, whole, *argv), 2)
+    argv = ["precision=float32", *more, *FSDP]
+    fork_ranks(sharders, train_command(data, whole, *argv, model=model), 2)
     stop_after(half, whole, 6)
-    fork_ranks(sharders, [*train_command(place, half, *argv), "--resume"], 2)
+    fork_ranks(sharders, [*train_command(data, half, *argv, model=model), "--resume"], 2)
     assert farthest(half, whole) == (0.0, 0.0)
+    reports = [json.loads((run / "report.json").read_text(encoding="utf-8")) for run in (half, whole)]
+    assert reports[0]["skipped_steps"] == reports[1]["skipped_steps"]
+    assert bool(reports[0]["skipped_steps"]) is (data != place and "loss.name=ordinal" not in more)
+
+
+def variant(place: Path, folder: Path, kind: str) -> Path:
+    """The same place with graded margins on its labels, or with a word whose embedding is NaN in one row."""
+    shutil.copytree(place, folder)
+    text = {name: (folder / name).read_text(encoding="utf-8") for name in ("train.jsonl", "eval.jsonl")}
+    text = {name: re.sub(rf"w{POISON}\b", "w98", lines) for name, lines in text.items()}
+    (folder / "eval.jsonl").write_text(text["eval.jsonl"], encoding="utf-8")
+    rows = [json.loads(line) for line in text["train.jsonl"].splitlines()]
+    if kind == "graded":
+        for n, row in enumerate(rows):
+            for label in row["labels"]:
+                label["margin"] = 1.0 + n % 2
+    else:
+        rows[20]["completions"][0] += f" w{POISON}"
+        # A vocabulary so large that the model's self-test does not meet the word.
+        shutil.rmtree(folder / "model")
+        file = save_model(folder / "model", vocab_size=4000) / "model.safetensors"
+        weights = load_file(file)
+        weights["model.embed_tokens.weight"][POISON] = math.nan
+        save_file(weights, file, metadata={"format": "pt"})
+    (folder / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return folder
 
 
 @pytest.mark.slow

@@ -69,6 +69,17 @@ def test_a_run_that_was_stopped_goes_on_as_it_was(trainers: Parent, place: Path,
     fork_ranks(trainers, [*train_command(place, half, *argv), "--resume"], 2)  # finished: both end, at once
 
 
+@pytest.mark.slow
+def test_a_run_resumes_on_another_number_of_ranks_and_says_so(trainers: Parent, place: Path, tmp_path: Path) -> None:
+    whole, half = tmp_path / "whole", tmp_path / "half"
+    fork_ranks(trainers, train_command(place, whole, "precision=float32"), 2)
+    stop_after(half, whole, 6)
+    child = trainers.start(*train_command(place, half, "precision=float32"), "--resume")
+    assert child.wait() == 0 and "was written by 2 ranks, and this run has 1" in child.stderr.read_text()
+    gap, apart = farthest(half, whole)
+    assert gap < 1e-4 and apart < 1e-5
+
+
 def test_what_the_first_rank_refuses_ends_all(trainers: Parent, place: Path, tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "mine.txt").write_text("x")

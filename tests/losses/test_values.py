@@ -147,6 +147,15 @@ def test_centering_adds_the_square_of_the_sum(name: LossName) -> None:
     assert centered - plain == pytest.approx(0.1 * 2.5**2, rel=1e-5)
 
 
+def test_centering_weighs_a_ranking_by_the_choices_that_its_mean_counts() -> None:
+    """With ties=drop the two tied last are no choices: the ranking is one item, and is centered as one."""
+    tied_last = group_of(3, Ratings(ratings=(2.0, 1.0, 1.0)))
+    scores, mean = [3.0, 2.0, 1.0], 2.0
+    for ties in ("drop", "half"):
+        plain, centered = (value(LossName.PLACKETT_LUCE, tied_last, scores, ties=ties, center=c) for c in (0.0, 0.1))
+        assert centered - plain == pytest.approx(0.1 * (2 * mean) ** 2, rel=1e-5), ties
+
+
 def test_centering_of_a_ranking_is_of_its_mean_and_of_a_rating_its_own() -> None:
     ranked = group_of(3, Ranking(order=(0, 1, 2)))
     plain, centered = (value(LossName.PLACKETT_LUCE, ranked, [3.0, 2.0, 1.0], center=c) for c in (0.0, 0.1))

@@ -102,7 +102,7 @@ class DataPart(Section):
 
     path: Name = Field(description="A file, folder, glob, URL, or hub:owner/name[:config][@split].")
     weight: float = Field(
-        default=1.0, gt=0, description="Share of its groups that is taken: 0.5 is half, 2 is each twice."
+        default=1.0, gt=0, le=1000, description="Share of its groups that is taken: 0.5 is half, 2 is each twice."
     )
     name: Name | None = Field(default=None, description="What metrics call it; auto: from its path.")
     format: Name | None = Field(default=None, description="The dialect of its rows; auto: detected and said.")

@@ -43,11 +43,11 @@ def compute_loss(
     learned = () if thresholds is None else (thresholds.thresholds().to(score_L.device),)
     total: Tensor = loss.compute(score_L, targets, settings, *learned)
     if settings.center:
-        total = total + settings.center * _off_center(score_L, targets, loss.reads)
+        total = total + settings.center * _off_center(score_L, targets, loss.reads, settings.ties)
     return total
 
 
-def _off_center(score_L: Tensor, targets: Targets, reads: Reads) -> Tensor:
+def _off_center(score_L: Tensor, targets: Targets, reads: Reads, ties: str) -> Tensor:
     """(2 · mean of the scores that an item speaks of)², summed with weights: (better + worse)² for a comparison."""
     score_L = widen(score_L)
     if reads is Reads.RATINGS:
@@ -58,8 +58,11 @@ def _off_center(score_L: Tensor, targets: Targets, reads: Reads) -> Tensor:
         is_there_RK = targets.order_RK >= 0
         size_R = is_there_RK.sum(-1)
         mean_R = (score_L[targets.order_RK.clamp(min=0)] * is_there_RK).sum(-1) / size_R.clamp(min=1)
-        # A ranking of K is K-1 choices, each an item of this weight.
-        return (targets.order_weight_R * (size_R - 1) * (2 * mean_R).square()).sum()
+        # The weight is an item's, and the items of a ranking are its choices, as `items._num_choices` counts them: all
+        # places but one, or without ties those that have a place below them.
+        last_R1 = targets.tier_RK.masked_fill(~is_there_RK, -1).amax(-1, keepdim=True)
+        choices_R = size_R - 1 if ties == "half" else (is_there_RK & (targets.tier_RK < last_R1)).sum(-1)
+        return (targets.order_weight_R * choices_R * (2 * mean_R).square()).sum()
     return weigh((score_L[targets.better_C] + score_L[targets.worse_C]).square(), targets)
 
 
