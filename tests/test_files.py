@@ -164,9 +164,11 @@ class TestFile:
 
     def test_a_temporary_file_is_private(self, tmp_path: Path, umask: Callable[[int], int]) -> None:
         umask(0)
-        stream, path = private_file(tmp_path, ".jsonl")
-        stream.close()
-        assert mode_of(path) == 0o600 and path.parent == tmp_path and path.suffix == ".jsonl"
+        for beside in (tmp_path / "out", None):
+            stream, path = private_file(beside)
+            stream.close()
+            assert mode_of(path) == 0o600 and (path.parent == tmp_path) == (beside is not None)
+            path.unlink()
 
 
 class TestFolder:

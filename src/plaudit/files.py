@@ -164,10 +164,17 @@ def finish_folder(folder: Path) -> None:
     sync(folder)
 
 
-def private_file(folder: Path | None = None, suffix: str = "") -> tuple[BinaryIO, Path]:
-    """A temporary file that only this user can read; the caller removes it. Without `folder`, the system's place."""
-    number, name = tempfile.mkstemp(prefix="plaudit-", suffix=suffix, dir=folder)
-    return open(number, "wb", buffering=BUFFER), Path(name)
+def private_file(beside: Path | None = None) -> tuple[BinaryIO, Path]:
+    """A temporary file that only this user can read; the caller removes it.
+
+    It lies where the system keeps such files; or beside a target, and then counts as one of its leftovers.
+    """
+    if beside is None:
+        number, name = tempfile.mkstemp(prefix="plaudit-")
+        path = Path(name)
+    else:
+        number, path = _create_file(Path(os.path.realpath(beside)), 0o600)
+    return open(number, "wb", buffering=BUFFER), path
 
 
 def remove_leftovers(target: str | Path) -> None:

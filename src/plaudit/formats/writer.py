@@ -13,6 +13,7 @@ import gzip
 import io
 import os
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -23,7 +24,7 @@ from plaudit.files import AtomicFile
 from plaudit.formats import native
 from plaudit.formats.content import FRESH_SCORES, Raw
 from plaudit.formats.dialect import Columns
-from plaudit.formats.jsontext import dump_json, dump_row
+from plaudit.formats.jsontext import dump_json, dump_row, null_nonfinite
 from plaudit.formats.parquet import ParquetSink
 from plaudit.formats.sources import COMPRESSIONS, STDIN
 from plaudit.formats.table import find_dialect
@@ -162,14 +163,19 @@ class RowWriter:
     """A file of rows, as a context manager: it is there, whole, once the block has ended without an error.
 
     `columns` names columns that a table has whatever the first rows hold; `json_columns` those that a Parquet file
-    keeps as JSON text, because their values differ in shape from row to row.
+    keeps as JSON text, because their values differ in shape from row to row. NaN and infinity, which only a row from a
+    table can hold, are refused. With `keeps_nonfinite`, a Parquet file holds them; in JSON, which cannot, they become
+    null, and `nulled` counts them by column.
     """
 
     def __init__(
-        self, path: str | Path, *, columns: Sequence[str] = (), json_columns: Iterable[str] = FRESH_SCORES[-1:]
-    ) -> None:
+        self, path: str | Path, *, columns: Sequence[str] = (), json_columns: Iterable[str] = FRESH_SCORES[-1:],
+        keeps_nonfinite: bool = False,
+    ) -> None:  # fmt: skip
         self.path = str(path)
         self.num_written = 0
+        self.nulled = Counter[str]()
+        self._keeps_nonfinite = keeps_nonfinite
         self._columns, self._json_columns = tuple(columns), frozenset(json_columns)
         self._suffix, self._compression = split_suffix(self.path)
         self._atomic: AtomicFile | None = None
@@ -195,7 +201,15 @@ class RowWriter:
                 f"{self.path}: a row came while the file was not open; write inside a `with RowWriter(...)` block"
             )
         with self._failures():
-            self._sink.write(dict(raw))
+            try:
+                self._sink.write(dict(raw))
+            except DataError:
+                # Looked for only in a row that was refused: nearly all rows hold no such value.
+                pairs = {name: null_nonfinite(value) for name, value in raw.items()} if self._keeps_nonfinite else {}
+                if not any(count for _, count in pairs.values()):
+                    raise
+                self._sink.write({name: value for name, (value, _) in pairs.items()})
+                self.nulled.update({name: count for name, (_, count) in pairs.items() if count})
         self.num_written += 1
 
     def __exit__(
@@ -250,7 +264,8 @@ class RowWriter:
     def _build_sink(self, file: BinaryIO) -> Sink:
         """What turns rows into the bytes of this kind of file."""
         if self._suffix == ".parquet":
-            sink = ParquetSink(file, columns=self._columns, json_columns=self._json_columns)
+            nulled = self.nulled if self._keeps_nonfinite else None
+            sink = ParquetSink(file, columns=self._columns, json_columns=self._json_columns, nulled=nulled)
             self._closers.append(sink.abandon)
             return sink
         if self._compression == "gz":
@@ -292,6 +307,15 @@ class RowWriter:
         if self._atomic is not None:
             self._atomic.discard()
             self._atomic = None
+
+
+def say_nulled(nulled: Mapping[str, int]) -> list[str]:
+    """A sentence about values that became null because JSON has no word for them; none if there are none."""
+    if not nulled:
+        return []
+    count, names = sum(nulled.values()), ", ".join(nulled)
+    what = "1 value that is" if count == 1 else f"{count:,} values that are"
+    return [f"{what} NaN or infinite became null (columns: {names}), as JSON has none; write .parquet to keep them"]
 
 
 def split_suffix(path: str) -> tuple[str, str | None]:
