@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import io
 import json
 import os
+import tempfile
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,7 +16,7 @@ import pytest
 
 from jobs import names, pair_rows, write_lines
 from plaudit import intake as rooms
-from plaudit.errors import ConfigError, DataError, InputError
+from plaudit.errors import InputError
 from plaudit.intake import Intake, ReadSettings
 from plaudit.parts import Parts, Ranks
 
@@ -127,10 +129,12 @@ class TestStdin:
         pipe(monkeypatch, as_text(ROWS))
         intake = Intake(["-"], str(tmp_path / "out.jsonl"))
         [spool] = tmp_path.iterdir()
-        assert spool.name == f".out.jsonl.{os.getpid()}.stdin.jsonl"
+        assert spool.stat().st_mode & 0o777 == 0o600
         assert read(intake) == read(intake) == ROWS
         assert intake.count_rows() == 5
-        assert intake.name_stdin(f"{spool}: read as rows") == "stdin: read as rows"
+        with intake.reader() as reader:
+            assert [(record.file, record.line) for record in reader.records()][-1] == ("stdin", 5)
+            assert [note.partition(":")[0] for note in reader.notes] == ["stdin"]
         intake.close()
         assert names(tmp_path) == set()
 
@@ -139,7 +143,7 @@ class TestStdin:
         intake = Intake(["-"], str(tmp_path / "out.jsonl"))
         parts = Parts(str(tmp_path / "out.jsonl"), {}, Ranks())
         intake.keep_in(parts)
-        assert names(parts.folder) == {"stdin.jsonl", "rank-0.lock"} and names(tmp_path) == {parts.folder.name}
+        assert names(parts.folder) == {"pipe-0", "rank-0.lock"} and names(tmp_path) == {parts.folder.name}
         assert read(intake) == ROWS and intake.count_rows() == 5
         parts.remove()
         intake.close()
@@ -159,7 +163,7 @@ class TestStdin:
     def test_an_error_in_it_is_an_error_in_stdin_and_leaves_nothing(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, out: str
     ) -> None:
-        monkeypatch.setattr(rooms.tempfile, "gettempdir", lambda: str(tmp_path))
+        monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
         where = out if out == "-" else str(tmp_path / out)
         pipe(monkeypatch, b'{"prompt": "w8", "chosen": 7, "rejected": "w9"}\n')
         assert refusal(["-"], where).startswith("stdin, line 1, field 'chosen': a number came")
@@ -185,19 +189,20 @@ class TestStdin:
             Intake(["-"], str(tmp_path / "out.jsonl"))
         assert names(tmp_path) == set()
 
-    def test_a_disk_without_room_for_it_is_a_sentence(self, tmp_path: Path) -> None:
-        assert f"stdin is kept in {tmp_path / 'gone'} until it is scored, which failed" in str(
-            _spool_failure(tmp_path / "gone" / "out.jsonl")
+    def test_a_disk_without_room_for_it_is_a_sentence(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        class Full(io.BytesIO):
+            def write(self, data: object) -> int:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        def private_file(beside: Path) -> tuple[io.BytesIO, Path]:
+            return Full(), tmp_path / "spool"
+
+        monkeypatch.setattr("plaudit.formats.spool.private_file", private_file)
+        pipe(monkeypatch, as_text(ROWS))
+        said = refusal(["-"], str(tmp_path / "out.jsonl"))
+        assert said.startswith(
+            f"stdin is kept in {tmp_path} until it is scored, which failed (No space left on device)"
         )
-
-
-def _spool_failure(out: Path) -> InputError:
-    """What is said when stdin cannot be kept beside an output."""
-    intake = Intake.__new__(Intake)
-    intake.sources, intake.out, intake._spool = ["-"], str(out), None
-    with pytest.raises(InputError) as caught:
-        intake._spool_stdin()
-    return caught.value
 
 
 class TestCounting:
@@ -226,12 +231,3 @@ class TestCounting:
         text = data.read_bytes()
         data.write_bytes(text.replace(b"q0", b"q9"))
         assert intake.digests() != before
-
-
-def test_the_notes_of_a_reading_name_files_as_the_user_did(data: Path, tmp_path: Path) -> None:
-    intake = Intake([str(data)], str(tmp_path / "out.jsonl"))
-    assert intake.name_stdin("a note") == "a note"
-    with pytest.raises(DataError, match="elsewhere"), intake.naming():
-        raise DataError("elsewhere", file="other.jsonl")
-    with pytest.raises(ConfigError), intake.naming():
-        raise ConfigError("no data at all")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import os
 import random
@@ -19,7 +20,7 @@ import pytest
 from plaudit.corpus import CorpusSettings, CorpusStream, Part, stream_corpus
 from plaudit.corpus.lengths import estimate_rows
 from plaudit.corpus.stream import interleave, shuffle
-from plaudit.errors import ConfigError, DataError
+from plaudit.errors import DataError
 from plaudit.formats.sources import resolve_sources
 from plaudit.group import Group, pair
 from plaudit.keys import prompt_key
@@ -153,9 +154,11 @@ def test_bad_rows_are_written_once(tmp_path: Path) -> None:
     assert any(f"2 of 62 rows were bad and were written to {aside}" in sentence for sentence in found.sentences())
 
 
-def test_stdin_cannot_be_streamed() -> None:
-    with pytest.raises(ConfigError, match=r"stdin .* came as data to stream"):
-        stream("-")
+def test_stdin_is_kept_and_read_again_in_every_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = Path(write(tmp_path / "a.jsonl", rows(60))).read_bytes()
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text)))
+    found = stream("-", eval_share=0.0)
+    assert [len(list(found.open(epoch))) for epoch in range(2)] == [60, 60]
 
 
 def test_nobody_reads_further_than_the_buffer() -> None:

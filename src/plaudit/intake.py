@@ -1,8 +1,8 @@
 """What a long job reads: looked at before anything dear is done, counted, and readable more than once.
 
 Stands on `formats` and `parts`, above `scorefile`; no torch. A job reads its rows to score them and again to join
-them, so what comes through a pipe is kept in a file meanwhile. Invariant: every reading of one Intake gives the same
-rows, and an error names the place as the user named it.
+them, so what comes through a pipe is kept in a file meanwhile (`formats.spool`). Every reading of one Intake reads the
+same sources, and an error names them as the user did.
 """
 
 from __future__ import annotations
@@ -10,18 +10,16 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import shutil
-import sys
-import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
-from plaudit.errors import ConfigError, DataError, InputError
+from plaudit.errors import ConfigError
 from plaudit.formats import Columns, Reader, RowWriter
 from plaudit.formats.reader import read_policy
-from plaudit.formats.sources import STDIN, Source, resolve_sources
+from plaudit.formats.sources import Source, is_pipe, resolve_sources
+from plaudit.formats.spool import Spool
 from plaudit.formats.table import BY_FLAGS
 from plaudit.parts import Parts, is_passing
 
@@ -38,7 +36,7 @@ class ReadSettings:
     bad_rows: str = "error"
     naming: str = BY_FLAGS
 
-    def open(self, sources: str | Path | Sequence[str | Path]) -> Reader:
+    def open(self, sources: str | Path | Source | Sequence[str | Path | Source]) -> Reader:
         """A reader of these sources."""
         return Reader(sources, format=self.format, columns=self.columns, bad_rows=self.bad_rows, naming=self.naming)
 
@@ -50,14 +48,13 @@ class ReadSettings:
 class Intake:
     """The sources of a job that writes to `out`. Making one raises what is wrong with the paths and the first rows."""
 
-    def __init__(self, sources: list[str], out: str, settings: ReadSettings | None = None) -> None:
-        self.sources, self.out, self.settings = sources, out, settings or ReadSettings()
-        self._spool: Path | None = None
-        self._stdin_digest: str | None = None
+    def __init__(self, sources: Sequence[str | Source], out: str, settings: ReadSettings | None = None) -> None:
+        self.out, self.settings = out, settings or ReadSettings()
+        self.sources = resolve_sources(sources)
         self._check_paths()
-        if STDIN in sources:
-            self._spool_stdin()
+        self._spool = Spool(None if is_passing(out) else Path(os.path.expanduser(out)))
         try:
+            self.sources = [self._spool.keep(source) for source in self.sources]
             self._check_head()
         except BaseException:
             self.close()
@@ -69,17 +66,19 @@ class Intake:
 
     def _check_paths(self) -> None:
         """What can be known to go wrong at the end is said at the start."""
-        sources = resolve_sources(self.sources)
         self.reader().close()
         if is_passing(self.out):
             return
         out = os.path.realpath(os.path.expanduser(self.out))
-        read = {os.path.realpath(s.place) for s in sources if not s.is_url and s.place != STDIN}
+        read = {os.path.realpath(s.place) for s in self.sources if not s.is_url and not is_pipe(s)}
         _, _, aside = self.settings.bad_rows.partition("=")
         if aside and os.path.realpath(aside) in {out, *read}:
             raise ConfigError(f"{aside}: the bad rows would replace what is read or written; name another place")
-        if aside and not os.path.isdir(os.path.dirname(os.path.realpath(aside))):
+        if aside and not os.path.isdir(_folder(aside)):
             raise ConfigError(f"{aside}: the folder for the bad rows is not there; make it, or name another place")
+        place = aside if os.path.exists(aside) else _folder(aside)
+        if aside and (os.path.isdir(aside) or not os.access(place, os.W_OK)):
+            raise ConfigError(f"{aside}: bad rows cannot be written there; name another place")
         if out in read:
             raise ConfigError(f"{self.out}: it is read, and writing would replace it; name another output")
         # Opened and abandoned: a folder that is not there, or may not be written, or a name of no kind we write.
@@ -88,69 +87,27 @@ class Intake:
 
     def _check_head(self) -> None:
         """The first row of each source, read and understood, before a model is loaded."""
-        with self.naming():
-            for source in resolve_sources(self.sources):
-                if source.is_url or source.kind == "hub":
-                    continue
-                with self.settings.quietly().open(source.place) as reader:
-                    for record in islice(reader.records(), 1):
-                        reader.interpret(record)
-
-    def _spool_stdin(self) -> None:
-        """Keep what comes through the pipe in a file beside the output."""
-        digest = hashlib.sha256()
-        out = Path(os.path.realpath(os.path.expanduser(self.out)))
-        where = Path(tempfile.gettempdir()) if is_passing(self.out) else out.parent
-        self._spool = where / f".{out.name[:80]}.{os.getpid()}.stdin.jsonl"
-        try:
-            with self._spool.open("wb") as stream:
-                while piece := sys.stdin.buffer.read(1 << 20):
-                    digest.update(piece)
-                    stream.write(piece)
-        except BaseException as error:
-            self.close()
-            if isinstance(error, OSError):
-                raise InputError(
-                    f"stdin is kept in {where} until it is scored, which failed ({error.strerror}); "
-                    "free some space there, or name a file instead of -"
-                ) from None
-            raise
-        self.sources = [str(self._spool) if source == STDIN else source for source in self.sources]
-        self._stdin_digest = digest.hexdigest()
+        for source in self.sources:
+            if source.is_url or source.kind == "hub":
+                continue
+            with self.settings.quietly().open(source) as reader:
+                for record in islice(reader.records(), 1):
+                    reader.interpret(record)
 
     def keep_in(self, parts: Parts) -> None:
-        """Put what came through stdin among the parts: it goes when they go."""
-        if self._spool is None:
-            return
-        kept = parts.folder / "stdin.jsonl"
+        """Put what came through pipes among the parts: it goes when they go."""
         with parts.writing():
-            shutil.move(self._spool, kept)
-        self.sources = [str(kept) if source == str(self._spool) else source for source in self.sources]
-        self._spool = kept
+            moved = self._spool.move(parts.folder)
+        self.sources = [moved.get(source, source) for source in self.sources]
 
     def close(self) -> None:
-        """Forget what came through stdin."""
-        if self._spool is not None:
-            self._spool.unlink(missing_ok=True)
-
-    @contextlib.contextmanager
-    def naming(self) -> Iterator[None]:
-        """The time of a reading: an error in the file that keeps what came through stdin is an error in stdin."""
-        try:
-            yield
-        except DataError as error:
-            if self._spool is None or error.file != str(self._spool):
-                raise
-            raise DataError(error.reason, file="stdin", line=error.line, field=error.field) from None
-
-    def name_stdin(self, text: str) -> str:
-        """A text about the file that keeps what came through stdin, as one about stdin."""
-        return text if self._spool is None else text.replace(str(self._spool), "stdin")
+        """Forget what came through pipes."""
+        self._spool.close()
 
     def count_rows(self) -> int | None:
         """Rows of all sources together; None where counting would mean another download, or take long."""
         total = 0
-        for source in resolve_sources(self.sources):
+        for source in self.sources:
             path = Path(source.place)
             if source.is_url or source.kind == "hub" or not path.is_file():
                 return None
@@ -160,28 +117,35 @@ class Intake:
             elif path.stat().st_size > COUNTED:
                 return None
             else:
-                with self.naming(), self.settings.quietly().open(source.place) as reader:
+                with self.settings.quietly().open(source) as reader:
                     total += sum(1 for _ in reader.records())
         return total
 
     def digests(self) -> list[str]:
         """What tells this data from other data, a source each."""
-        return [self._digest(source) for source in resolve_sources(self.sources)]
+        return [self._digest(source) for source in self.sources]
 
     def _digest(self, source: Source) -> str:
-        """A local file by size, time and its two ends, stdin by its content; anything else by name."""
+        """A local file by size, time and its two ends, a pipe by its content; anything else by name.
+
+        Two contents can share this; the rows' own digests, which every part holds, tell those apart.
+        """
+        if (digest := self._spool.digest(source)) is not None:
+            return digest
         path = Path(source.place)
-        if self._stdin_digest is not None and path == self._spool:
-            return self._stdin_digest
         if source.is_url or not path.is_file():
             return source.name
         size = path.stat().st_size
-        digest = hashlib.sha256()
+        digest_of_ends = hashlib.sha256()
         with path.open("rb") as stream:
-            digest.update(stream.read(1 << 20))
+            digest_of_ends.update(stream.read(1 << 20))
             stream.seek(max(0, size - (1 << 20)))
-            digest.update(stream.read())
-        return f"{source.name}:{size}:{path.stat().st_mtime_ns}:{digest.hexdigest()}"
+            digest_of_ends.update(stream.read())
+        return f"{source.name}:{size}:{path.stat().st_mtime_ns}:{digest_of_ends.hexdigest()}"
+
+
+def _folder(path: str) -> str:
+    return os.path.dirname(os.path.realpath(path))
 
 
 class _OnlyTriedError(Exception):

@@ -28,6 +28,7 @@ class Journal:
 
     def __init__(self, scorer: Scorer, file: Path, plan: str) -> None:
         self.scorer, self.file, self.plan = scorer, file, plan
+        self.completions = self.resumed = 0
         self._known = self._read()
 
     def _read(self) -> dict[str, list[Any]]:
@@ -58,13 +59,20 @@ class Journal:
             while window := list(islice(source, WINDOW)):
                 key = _name(window)
                 kept = self._known.get(key)
-                if kept is None:
+                if kept is not None:
+                    self.resumed += len(window)
+                else:
                     scored = self.scorer.score_window(window)
                     kept = [[one.scores, one.unscored, one.dropped] for one in scored]
                     stream.write(json.dumps({"groups": key, "scores": kept}) + "\n")
                     stream.flush()
                 for scores, unscored, dropped in kept:
+                    self.completions += len(scores)
                     yield Scores(scores=tuple(scores), unscored=tuple(unscored), dropped=dropped)
+
+    def remove(self) -> None:
+        """Forget the scores, once what was made of them is on the disk."""
+        self.file.unlink(missing_ok=True)
 
 
 def _name(groups: Iterable[Group]) -> str:
@@ -72,5 +80,8 @@ def _name(groups: Iterable[Group]) -> str:
     texts: list[str] = []
     for group in groups:
         keys = [content_key(completion.content) for completion in group.completions]
+        # A text and a lone turn have one key, and are rendered differently without a chat template.
+        contents = (group.prompt, *(completion.content for completion in group.completions))
+        texts += ["text" if isinstance(content, str) else "turns" for content in contents]
         texts += [group_key(group, keys).hex(), *(key.hex() for key in keys)]
     return digest_texts(texts).hex()

@@ -26,6 +26,7 @@ from plaudit.corpus import Corpus, CorpusSettings, CorpusStream, Part, read_corp
 from plaudit.engines import from_first
 from plaudit.errors import ConfigError, InputError
 from plaudit.formats import Columns
+from plaudit.formats.sources import names_pipe
 from plaudit.group import Group
 from plaudit.lora import LoraSettings, attach_lora
 from plaudit.losses import LOSSES, LossName, LossSettings, Reads, fit_loss
@@ -79,7 +80,15 @@ def prepare(settled: Settled, *, ranks: Ranks | None = None, say: Say = say_on_s
         raise ConfigError(
             "streaming=true came with train.backbone=frozen, which keeps a feature of every row; leave one of them out"
         )
-    corpus = (stream_corpus if config.streaming else read_corpus)(corpus_settings(config, is_first=ranks.rank == 0))
+    data = corpus_settings(config, is_first=ranks.rank == 0)
+    if ranks.world > 1:
+        for part in (*data.parts, *data.evals):
+            if names_pipe(part.path):
+                raise ConfigError(
+                    f"{part.path}: every one of {ranks.world} ranks reads the data, and only one can read a pipe; "
+                    "put the rows in a file and name that"
+                )
+    corpus = (stream_corpus if config.streaming else read_corpus)(data)
     for sentence in (*corpus.notes, *(f"ALARM: {alarm}" for alarm in corpus.alarms)):
         say(sentence)
     groups = corpus.train if isinstance(corpus, Corpus) else list(islice(corpus.open(), HEAD))

@@ -9,6 +9,10 @@ Scoring changes no label: ratings that a row came with in `scores` are kept in `
 them from then on. Any other row leaves as a row whose `scores` are no labels, so what we have scored is known as such:
 scored again, old scores make way for new ones, and no row grows.
 
+A part holds a digest of each row that it scored. A run that resumes, and the join, compare them with the rows as they
+are read then: a URL or a file whose content changed meanwhile is refused with the first row that differs, so no score
+is ever attached to another row.
+
 Invariant: the output is a function of the plan alone: killed and resumed, on one rank or many, it is the same bytes.
 """
 
@@ -17,7 +21,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, fields, replace
 from itertools import islice
@@ -31,7 +35,8 @@ from plaudit.checkpoint import CARD, read_card
 from plaudit.errors import ConfigError, DataError, InputError, InternalError
 from plaudit.formats import Columns, Reader, Record, Row, RowWriter, native
 from plaudit.formats.content import FRESH_SCORES, GOLD_SCORES, Raw
-from plaudit.formats.sources import STDIN
+from plaudit.formats.sources import Source, is_pipe, resolve_sources
+from plaudit.formats.writer import say_nulled
 from plaudit.group import Group
 from plaudit.intake import Intake, ReadSettings
 from plaudit.parts import Parts, Ranks, Say, is_passing, say_on_stderr
@@ -41,7 +46,10 @@ if TYPE_CHECKING:
     from plaudit.model import RewardNet
     from plaudit.score import Read, Scorer, Scores, ScoreSettings
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
+
+DIGEST = 16
+"""Characters of a row's digest in the text that a part keeps of its rows."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -59,6 +67,7 @@ class Summary:
     unique_tokens: int = 0
     total_tokens: int = 0
     rendered: Counter[str] = field(default_factory=Counter)
+    nonfinite: Counter[str] = field(default_factory=Counter)
 
     @property
     def sharing(self) -> float:
@@ -106,15 +115,17 @@ class Summary:
         said = counts.sentences()
         said += [f"{gold} came with ratings in `scores`, which are kept in `{GOLD_SCORES}`"] if self.gold else []
         said += [f"{replaced} came with scores, which the new ones replace"] if self.replaced else []
+        said += say_nulled(self.nonfinite)
         return said
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Window:
-    """Rows that are committed together; without `rendered` they were committed before."""
+    """Rows that are committed together, and their digests; without `rendered` they were committed before."""
 
     number: int
     num_rows: int
+    digests: str = ""
     is_bad: list[bool] = field(default_factory=list)
     rendered: list[Rendered] | None = None
     counts: Counter[str] = field(default_factory=Counter)
@@ -141,7 +152,7 @@ class ScoreJob:
 
     def __init__(
         self,
-        sources: list[str],
+        sources: Sequence[str | Source],
         out: str,
         *,
         reading: ReadSettings | None = None,
@@ -151,11 +162,13 @@ class ScoreJob:
         self.out, self.ranks, self.say = out, ranks or Ranks.from_environment(), say
         self.notes: list[str] = []
         self.num_rows: int | None = None
+        self._digests: list[str] = []
+        self._num_windows: int | None = None
         self._data: list[str] = []
         self._parts: Parts | None = None
         self._scorer: Scorer | None = None
-        if self.ranks.world > 1 and (STDIN in sources or is_passing(out)):
-            raise ConfigError("several ranks share one disk, and stdin or stdout came; name files for data and output")
+        if self.ranks.world > 1 and (is_passing(out) or any(map(is_pipe, resolve_sources(sources)))):
+            raise ConfigError("several ranks share one disk, and a pipe came; name files for data and output")
         self.intake = Intake(sources, out, reading)
 
     def __enter__(self) -> ScoreJob:
@@ -200,8 +213,8 @@ class ScoreJob:
         if self.parts.is_finished:
             return
         done = self.count_done()
-        with self.intake.naming(), self.intake.reader() as reader, ThreadPoolExecutor(1, "render") as ahead:
-            mine = (w for w in enumerate(self._windows(reader)) if self.ranks.is_mine(w[0]))
+        with self.intake.reader() as reader, ThreadPoolExecutor(1, "render") as ahead:
+            mine = self._my_windows(reader)
             coming = ahead.submit(self._prepare, reader, mine)
             while (window := coming.result()) is not None:
                 coming = ahead.submit(self._prepare, reader, mine)
@@ -216,14 +229,18 @@ class ScoreJob:
         if number < 0:
             return None
         if self.parts.has(number):
+            if self.parts.path(number).is_file():
+                self._check_rows(self.parts.read(number)[0]["rows"], records)
             return _Window(number=number, num_rows=len(records))
         rows = [reader.interpret(record) for record in records]
         renderer = self.scorer.renderer
         before = _flat_counts(renderer)
         rendered = renderer.render([_named(row) for row in rows if row is not None])
         counts = _flat_counts(renderer) - before
-        is_bad = [row is None for row in rows]
-        return _Window(number=number, num_rows=len(records), is_bad=is_bad, rendered=rendered, counts=counts)
+        return _Window(
+            number=number, num_rows=len(records), digests=digest_rows(records), is_bad=[row is None for row in rows],
+            rendered=rendered, counts=counts,
+        )  # fmt: skip
 
     def _score_window(self, window: _Window, done: int, watch: Watch | None) -> None:
         def look(share: float) -> None:
@@ -240,6 +257,7 @@ class ScoreJob:
             "unique_tokens": tally.unique_tokens - unique,
             "total_tokens": tally.total_tokens - total,
             "rendered": window.counts,
+            "rows": window.digests,
         }
         self.parts.write(window.number, [header, *lines])
         look(1.0)
@@ -253,13 +271,16 @@ class ScoreJob:
         summary = Summary()
         joining = _Joining(columns=self.intake.settings.columns, readings=readings or {}, keeps_dropped=keeps_dropped)
         self.parts.sweep()
+        self._digests.clear()
         with (
             self._keeping(),
-            self.intake.naming(),
             self.intake.reader(is_last=True) as reader,
-            RowWriter(self.out) as writer,
+            RowWriter(self.out, keeps_nonfinite=True) as writer,
         ):
+            number = -1
             for number, records in enumerate(self._windows(reader)):
+                if self._num_windows is not None and number >= self._num_windows:
+                    self._check_rows("", records)  # no rank has these rows, so nobody would ever score them
                 if self.ranks.world > 1:
                     self.parts.wait(number, self.say)
                 for row, found in self._read_window(summary, reader, number, records):
@@ -269,13 +290,27 @@ class ScoreJob:
                 raise DataError(
                     f"all {reader.num_bad:,} rows were bad, at least one good one was needed; check --format"
                 )
-            if self.intake.digests() != self._data:
-                raise self._changed()
+            self._check_end(number + 1)
+            summary.nonfinite = writer.nulled
         # After the block: closing the reader says how many rows it set aside.
-        notes = [self.intake.name_stdin(note) for note in reader.notes]
-        self.notes += [*notes, *self.scorer.notes, *summary.sentences()]
+        self.notes += [*reader.notes, *self.scorer.notes, *summary.sentences()]
         self.parts.remove()
         return summary
+
+    @property
+    def digests(self) -> str:
+        """The digests of all rows that were joined with scores."""
+        return "".join(self._digests)
+
+    def check_content(self, digests: str, advice: str) -> None:
+        """Raise DataError if the rows, read once more, are not those that an earlier job scored."""
+        count = 0
+        with self.intake.reader() as reader:
+            for records in self._windows(reader):
+                self._check_rows(digests[count : count + DIGEST * len(records)], records, advice)
+                count += DIGEST * len(records)
+        if count < len(digests):
+            raise self._ended(advice)
 
     @contextlib.contextmanager
     def _keeping(self) -> Iterator[None]:
@@ -283,7 +318,7 @@ class ScoreJob:
         try:
             yield
         except InputError as error:
-            is_table = isinstance(error, DataError) and error.file == self.out
+            is_table = isinstance(error, DataError) and error.file == self.out and RowWriter(self.out).is_table
             if self.parts.is_passing or (isinstance(error, DataError | ConfigError) and not is_table):
                 raise
             stem = Path(self.out).name.partition(".")[0]
@@ -292,8 +327,40 @@ class ScoreJob:
                 f"{error}; the scores are kept in {self.parts.folder}: run the same command {again} to go on from them"
             ) from None
 
-    def _changed(self) -> DataError:
-        return DataError(f"{self.out}: the data changed while it was scored; run the same command again")
+    def _check_rows(self, kept: str, records: Sequence[Record], advice: str | None = None) -> None:
+        """Raise DataError for the first of `records` that is not the row whose digest was kept in its place."""
+        found = digest_rows(records)
+        if found == kept:
+            return
+        for at, record in enumerate(records):
+            place = slice(at * DIGEST, (at + 1) * DIGEST)
+            if found[place] != kept[place]:
+                what = "is not the one that was scored" if kept[place] else "was not there when the rows were scored"
+                raise DataError(
+                    f"this row {what}: the content has changed. {advice or self._advise()}",
+                    file=record.file, line=record.line,
+                )  # fmt: skip
+        raise self._ended(advice)
+
+    def _check_end(self, count: int) -> None:
+        """Raise DataError if windows were scored, by this rank or in the end by any, that the rows do not reach."""
+        if any(n >= count for n in self.parts.numbers()):
+            raise self._ended()
+
+    def _ended(self, advice: str | None = None) -> DataError:
+        return DataError(
+            f"fewer rows came than were scored: the content has changed. {advice or self._advise()}",
+            file=self.intake.sources[-1].name,
+        )
+
+    def _advise(self) -> str:
+        """What to do about rows that have changed."""
+        if self.parts.is_passing:
+            return "Run the same command again."
+        return (
+            "Bring the old content back and run the same command again, or remove "
+            f"{self.parts.folder} to score the new content from its first row."
+        )
 
     def _read_window(
         self, summary: Summary, reader: Reader, number: int, records: list[Record]
@@ -302,8 +369,8 @@ class ScoreJob:
         if not self.parts.path(number).is_file():
             raise InternalError(f"part {number} of {self.out} is not there after scoring")
         header, *found = self.parts.read(number)
-        if len(found) != len(records):
-            raise self._changed()
+        self._check_rows(header["rows"], records)
+        self._digests.append(header["rows"])
         summary.unique_tokens += header["unique_tokens"]
         summary.total_tokens += header["total_tokens"]
         summary.rendered.update(header["rendered"])
@@ -327,6 +394,16 @@ class ScoreJob:
         window = self.scorer.window
         return window if self.num_rows is None else max(0, min(window, self.num_rows - number * window))
 
+    def _my_windows(self, reader: Reader) -> Iterator[tuple[int, list[Record]]]:
+        """The windows of this rank, each with its number."""
+        number = -1
+        for number, records in enumerate(self._windows(reader)):
+            if self.ranks.is_mine(number):
+                yield number, records
+        self._num_windows = number + 1
+        if self.ranks.world == 1:
+            self._check_end(number + 1)
+
     def _windows(self, reader: Reader) -> Iterator[list[Record]]:
         records = reader.records()
         while window := list(islice(records, self.scorer.window)):
@@ -335,18 +412,29 @@ class ScoreJob:
     def _plan(self, net: RewardNet, settings: ScoreSettings) -> dict[str, Any]:
         """Everything that the output's bytes depend on; the budget is settled by the first process that plans."""
         bad_rows = self.intake.settings.bad_rows
-        return {
-            "version": [FORMAT_VERSION, __version__],
-            "model": _digest_model(net),
-            "precision": str(net.dtype),
-            "device": net.device.type,
-            "backend": net.backend,
+        return describe_scores(net, settings) | {
             "data": self._data,
             "reading": [self.intake.settings.format, repr(self.intake.settings.columns), bad_rows != "error"],
-            "render": {name: str(value) for name, value in asdict(settings.render).items()},
-            "asked": [settings.budget, settings.invariant, settings.share],
             "window": self.scorer.window,
         }
+
+
+def describe_scores(net: RewardNet, settings: ScoreSettings) -> dict[str, Any]:
+    """Everything but the data that scores depend on."""
+    return {
+        "version": [FORMAT_VERSION, __version__],
+        "model": _digest_model(net),
+        "precision": str(net.dtype),
+        "device": net.device.type,
+        "backend": net.backend,
+        "render": {name: str(value) for name, value in asdict(settings.render).items()},
+        "asked": [settings.budget, settings.invariant, settings.share],
+    }
+
+
+def digest_rows(records: Sequence[Record]) -> str:
+    """The rows' digests, one after the other."""
+    return b"".join([record.digest for record in records]).hex()
 
 
 def _named(row: Row) -> Group:

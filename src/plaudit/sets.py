@@ -11,11 +11,9 @@ from __future__ import annotations
 import hashlib
 import heapq
 import json
-import os
 import random
 import re
 import shutil
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -24,14 +22,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from plaudit.benchmarks import Named, advise, find_benchmark, resolve_benchmark
-from plaudit.config.files import write_whole
 from plaudit.corpus.reading import digest_file, is_file, name_group
 from plaudit.corpus.settings import Part, name_parts
-from plaudit.errors import ConfigError, DataError
+from plaudit.errors import ConfigError, DataError, InputError
+from plaudit.files import AtomicFile, write_file
 from plaudit.formats import Reader
 from plaudit.formats.jsontext import dump_row
 from plaudit.formats.reader import read_policy
-from plaudit.formats.sources import STDIN, hash_file, resolve_sources
+from plaudit.formats.sources import Source, hash_file, is_pipe, refuse_repeated_pipe, resolve_sources
+from plaudit.formats.spool import open_pipe
 from plaudit.group import Group
 from plaudit.intake import ReadSettings
 from plaudit.parts import Ranks, Say
@@ -67,6 +66,7 @@ class DataSet:
     """What a user named, and what it is called.
 
     `source` is what is read for it, in the dialect `format` if that is known; `benchmark` is the one it was named as.
+    Of what `is_piped`, only the copy in `source` can be read.
     """
 
     name: str
@@ -74,6 +74,7 @@ class DataSet:
     source: str
     format: str | None = None
     benchmark: str | None = None
+    is_piped: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -162,8 +163,7 @@ def name_sets(words: Sequence[str]) -> list[DataSet]:
         benchmarks.append(None)
     if not parts:
         raise ConfigError("no data came; name at least one file, folder, URL or hub:owner/name, or - for stdin")
-    if sum(part.path == STDIN for part in parts) > 1:
-        raise ConfigError("stdin (-) came twice, and it can be read only once; put the rows in a file and name that")
+    refuse_repeated_pipe([part.path for part in parts])
     names = [name_file(name) or "data" for name in name_parts(parts)]
     for name, part in zip(names, parts, strict=True):
         if names.count(name) > 1:
@@ -185,25 +185,37 @@ def _benchmark_parts(named: Named) -> list[Part]:
 
 
 def lay_out(asked: Sequence[DataSet], folder: Path, wanted: Wanted, ranks: Ranks) -> list[DataSet]:
-    """The same sets, each as something that can be read twice: stdin is kept, and rows are drawn, in `folder`."""
-    for one in asked:
-        if one.source != STDIN:
-            resolve_sources(one.source)
-        elif ranks.world > 1:
-            raise ConfigError("several ranks share one disk, and stdin came; put the rows in a file and name that")
+    """The same sets, each as something that can be read twice: pipes are kept, and rows are drawn, in `folder`."""
+    sources = [resolve_sources(one.source) for one in asked]
+    if ranks.world > 1 and any(is_pipe(source) for listed in sources for source in listed):
+        raise ConfigError("several ranks share one disk, and a pipe came; put the rows in a file and name that")
     make_folder(folder)
-    kept = [_keep_stdin(one, folder) if one.source == STDIN else one for one in asked]
+    kept = [_keep_pipe(one, listed, folder) for one, listed in zip(asked, sources, strict=True)]
     for one in kept:
         _check_dialects(one, wanted.reading)
     return kept if wanted.limit is None else [_draw(one, folder, wanted) for one in kept]
 
 
-def _keep_stdin(asked: DataSet, folder: Path) -> DataSet:
-    file = folder / f"{asked.name}.rows.jsonl"
-    _write_if_new(file, lambda stream: shutil.copyfileobj(sys.stdin.buffer, stream))
+def _keep_pipe(asked: DataSet, sources: Sequence[Source], folder: Path) -> DataSet:
+    """A set that comes through a pipe, as a file in `folder`, by which the same rows are known again."""
+    if not any(map(is_pipe, sources)):
+        return asked
+    if len(sources) > 1:
+        raise ConfigError(f"{asked.place}: a pipe and other files came as one set; name the pipe as a set of its own")
+    [source] = sources
+    suffix = f".{source.compression}" if source.compression else ""
+    file = folder / f"{asked.name}.rows.{source.kind}{suffix}"
+    try:
+        with open_pipe(source) as pipe:
+            _write_if_new(file, lambda stream: shutil.copyfileobj(pipe, stream, 1 << 20))
+    except OSError as error:
+        raise InputError(
+            f"{source.name} is kept in {folder} while it is measured, which failed ({error.strerror}); "
+            "free some space there, or name a file instead of a pipe"
+        ) from None
     if not file.stat().st_size:
-        raise DataError("nothing came, at least one row was needed; check what is piped in", file="stdin")
-    return replace(asked, source=str(file))
+        raise DataError("nothing came, at least one row was needed; check what is piped in", file=source.name)
+    return replace(asked, source=str(file), is_piped=True)
 
 
 def _check_dialects(asked: DataSet, reading: ReadSettings) -> None:
@@ -239,16 +251,16 @@ def _draw(asked: DataSet, folder: Path, wanted: Wanted) -> DataSet:
 
 def _write_if_new(file: Path, write: Callable[[BinaryIO], object]) -> None:
     """Write a file whole; one that would not change is left alone, as its time is part of what tells a plan."""
-    draft = file.with_name(f".{file.name}.{os.getpid()}.writing")
+    draft = AtomicFile(file)
     try:
-        with draft.open("wb") as stream:
-            write(stream)
-        if file.is_file() and hash_file(file) == hash_file(draft):
-            draft.unlink()
+        write(draft.stream)
+        draft.stream.flush()
+        if file.is_file() and hash_file(file) == hash_file(draft.temporary or draft.target):
+            draft.discard()
         else:
-            draft.replace(file)
+            draft.commit()
     except BaseException:
-        draft.unlink(missing_ok=True)
+        draft.discard()
         raise
 
 
@@ -291,6 +303,8 @@ class SetJob:
         self.job.open(net, settings)
         plan = self.job.parts.folder.name
         if (found := self._recall(plan)) is not None:
+            if self.job.ranks.rank == 0:
+                self._check_content()
             self.job.parts.remove()
             return found if self.job.ranks.rank == 0 else None
         done = self.job.count_done()
@@ -309,11 +323,13 @@ class SetJob:
             "mtime_ns": stat.st_mtime_ns,
             "dialect": row.dialect.name,
             "digest": self._digest(),
+            "read": self._digest_read(),
+            "rows": self.job.digests,
             "summary": summary.as_json(),
             "notes": list(dict.fromkeys(self.job.notes)),
             "seconds": time.perf_counter() - began,
         }
-        write_whole(self._state, json.dumps(state, indent=2) + "\n")
+        write_file(self._state, json.dumps(state, indent=2) + "\n")
         return self._recall(plan, resumed=done)
 
     def _recall(self, plan: str, resumed: int | None = None) -> ScoredSet | None:
@@ -331,9 +347,24 @@ class SetJob:
             plan=plan, resumed=int(state["summary"]["rows"]) if resumed is None else resumed,
         )  # fmt: skip
 
+    def _check_content(self) -> None:
+        """Raise DataError if the data are not those that were scored, whatever the plan could see of them."""
+        state = json.loads(self._state.read_text(encoding="utf-8"))
+        read = self._digest_read()
+        if read is None or read != state["read"]:
+            self.job.check_content(
+                state["rows"],
+                f"Bring the old content back, remove {self._file} to score the new content, or name another --out.",
+            )
+
+    def _digest_read(self) -> list[str] | None:
+        """The hash of each file that is read; None where rows come from elsewhere, and have to be read to be known."""
+        sources = self.job.intake.sources
+        return [digest_file(source) for source in sources] if all(map(is_file, sources)) else None
+
     def _digest(self) -> str | None:
         """The hash of the data as sha256sum prints it, or of several files' hashes; None where they are elsewhere."""
-        sources = resolve_sources(self.asked.source if self.asked.place == STDIN else self.asked.place)
+        sources = resolve_sources(self.asked.source if self.asked.is_piped else self.asked.place)
         if not all(is_file(source) for source in sources):
             return None
         found = [digest_file(source).removeprefix("sha256:") for source in sources]
@@ -383,7 +414,7 @@ class SetJobs:
         if place is None:
             return
         texts = [made.aside.read_bytes() for made in self.jobs if made.aside.is_file()]
-        Path(place).write_bytes(b"".join(texts))
+        write_file(place, b"".join(texts))
 
     def __enter__(self) -> SetJobs:
         return self

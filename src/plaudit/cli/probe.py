@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Annotated, Any
 
 from cyclopts import Parameter
@@ -9,7 +10,9 @@ from cyclopts import Parameter
 from plaudit.cli import options as take
 from plaudit.cli.progress import Progress, say_notes, show
 
-WINDOW = 8
+JOURNAL = "probes.journal"
+"""What --out holds until the report is written: the scores so far."""
+
 Only = Annotated[str | None, Parameter(metavar="NAMES", help="These probes alone, such as padding,bullets.")]
 
 
@@ -34,7 +37,8 @@ def probe(
     Some edits keep the meaning (padding, lists, typos): the score should stay.
     The others make an answer worse (cut off, off topic, a wrong number): it
     should fall. Each shift comes in units of the scores' spread, with an
-    interval and a verdict. Writes report.json and report.html in --out.
+    interval and a verdict. Writes report.json and report.html in --out. Killed
+    at any moment, the same command goes on where it was.
 
     For example:
 
@@ -45,11 +49,13 @@ def probe(
     model
         A folder, a hub name, or smollm2.
     data
-        Files, folders, globs, any URL, or hub:owner/name.
+        Files, folders, globs, `-`, any URL, or hub:owner/name.
     limit
         Prompts that are probed, drawn by --seed.
     """
     from plaudit.cli.probesheet import begin_report, show_probes
+    from plaudit.formats.spool import Spool
+    from plaudit.keys import digest_texts
     from plaudit.probes import ProbeSettings, draw_prompts, measure_sample
     from plaudit.report import PAGE, make_folder, write_report
 
@@ -57,21 +63,30 @@ def probe(
     settings = ProbeSettings(limit=limit, only=names, seed=seed)
     folder = out.expanduser()
     make_folder(folder)
-    reader = rows.settings().open(data)
+    spool = Spool()
+    sources = spool.resolve(data)
+    reader = rows.settings().open(sources)
     sample = draw_prompts((row.group for row in reader), settings)
+    from plaudit.journal import Journal
     from plaudit.render import Overlength, RenderSettings  # torch, once the data is known to be there
     from plaudit.score import RewardModel, Scorer, ScoreSettings
+    from plaudit.scorefile import describe_scores
 
     render = RenderSettings(max_length=max_length, overlength=Overlength.UNSCORED, plain=plain)
     net = RewardModel.load(model, dtype=dtype, device=device)
-    # A prompt has some 25 completions here, so a few prompts fill packs, and progress is seen.
-    scorer = Scorer(net, ScoreSettings(budget=budget, window=WINDOW, render=render))
+    scoring = ScoreSettings(budget=budget, render=render)
+    scorer = Scorer(net, scoring)
+    # Groups are known there by every word of them: prompts that changed since a run was killed are scored anew.
+    journal = Journal(scorer, folder / JOURNAL, digest_texts([json.dumps(describe_scores(net, scoring))]).hex())
     with Progress("probing", unit="groups") as progress:
-        found = measure_sample(scorer, sample, settings=settings, watch=progress.update)
-    told = begin_report(model, net, data, reader) | found.as_json()
+        found = measure_sample(journal, sample, settings=settings, watch=progress.update)
+    told = begin_report(model, net, sources, reader) | found.as_json()
+    spool.close()
     told |= {"seed": seed, "seconds": {"score": scorer.tally.seconds}}
-    say_notes([*reader.notes, *scorer.notes, *scorer.renderer.counts.sentences(), *found.notes])
+    resumed = [f"{journal.resumed:,} groups were scored by an earlier run of this command"] if journal.resumed else []
+    say_notes([*reader.notes, *resumed, *scorer.notes, *scorer.renderer.counts.sentences(), *found.notes])
     show(show_probes(found))
     write_report(told, folder)
-    show(f"{folder / PAGE}: {scorer.tally.completions:,} completions of {found.num_prompts:,} prompts")
+    journal.remove()
+    show(f"{folder / PAGE}: {journal.completions:,} completions of {found.num_prompts:,} prompts")
     return told

@@ -17,7 +17,7 @@ from rich.text import Text
 from plaudit import __version__
 from plaudit.corpus.reading import digest_file, is_file
 from plaudit.formats import Reader
-from plaudit.formats.sources import resolve_sources
+from plaudit.formats.sources import Source
 from plaudit.probes import Expects, ProbeReport, ProbeResult
 from plaudit.runs.environment import say_command
 
@@ -30,9 +30,8 @@ TITLES = {
 }
 
 
-def begin_report(model: str, net: RewardModel, data: Sequence[str], reader: Reader) -> dict[str, Any]:
+def begin_report(model: str, net: RewardModel, sources: Sequence[Source], reader: Reader) -> dict[str, Any]:
     """Where the figures of a report come from."""
-    sources = resolve_sources(data)
     return {
         "plaudit": __version__,
         "kind": "probe",
@@ -49,7 +48,7 @@ def begin_report(model: str, net: RewardModel, data: Sequence[str], reader: Read
         "data": [
             {
                 "name": source.name,
-                "path": source.place,
+                "path": source.name if source.is_copy else source.place,
                 "format": reader.dialect,
                 "groups": reader.num_read - reader.num_bad if len(sources) == 1 else None,
                 "sha256": digest_file(source) if is_file(source) else None,

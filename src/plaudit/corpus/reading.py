@@ -16,7 +16,8 @@ from pathlib import Path
 from plaudit.corpus.settings import Part
 from plaudit.errors import DataError
 from plaudit.formats import Reader
-from plaudit.formats.sources import STDIN, Source, hash_file, resolve_sources
+from plaudit.formats.sources import STDIN, Source, hash_file
+from plaudit.formats.spool import Spool
 from plaudit.group import Group
 from plaudit.intake import ReadSettings
 from plaudit.keys import Key
@@ -36,18 +37,19 @@ class PartReader:
 
     def __init__(self, part: Part, name: str) -> None:
         self.part, self.name = part, name
-        self.sources = resolve_sources(part.path)
+        self._spool = Spool()
+        self.sources = self._spool.resolve(part.path)
         self.notes: list[str] = []
         self.alarms: list[str] = []
 
-    def read(self, *, places: Sequence[str] | None = None, keeps_bad: bool = True) -> Iterator[Group]:
+    def read(self, *, places: Sequence[Source] | None = None, keeps_bad: bool = True) -> Iterator[Group]:
         """The Groups, from the beginning. `places` are its files in another order.
 
         Bad rows are written down where the user said, unless this is a look at rows that are read again.
         """
         part = self.part
         reading = ReadSettings(format=part.format, columns=part.columns, bad_rows=part.bad_rows, naming=BY_SETTINGS)
-        reader = (reading if keeps_bad else reading.quietly()).open(places or part.path)
+        reader = (reading if keeps_bad else reading.quietly()).open(places or self.sources)
         count = 0
         try:
             with reader:

@@ -16,7 +16,7 @@ from typing import Literal
 
 from plaudit.errors import ConfigError
 from plaudit.formats import Columns
-from plaudit.formats.sources import COMPRESSIONS, KINDS, STDIN
+from plaudit.formats.sources import COMPRESSIONS, KINDS, STDIN, refuse_repeated_pipe
 
 MADE = "eval"
 """What an evaluation set is called that was set aside from the training data."""
@@ -79,8 +79,7 @@ class CorpusSettings:
 
 def _check_places(parts: Sequence[Part]) -> None:
     """What can be used once only: the pipe, and a file that bad rows are written to."""
-    if sum(part.path == STDIN for part in parts) > 1:
-        raise ConfigError("stdin (-) came twice, and it can be read only once; put the rows in a file and name that")
+    refuse_repeated_pipe([part.path for part in parts])
     asides = [os.path.realpath(part.bad_rows.partition("=")[2]) for part in parts if part.bad_rows != "error"]
     for aside, count in Counter(asides).items():
         if count > 1 and aside != os.path.realpath(os.devnull):

@@ -29,8 +29,8 @@ from plaudit.corpus.whole import (
     read_evals,
     refuse_nothing,
 )
-from plaudit.errors import ConfigError, DataError
-from plaudit.formats.sources import STDIN
+from plaudit.errors import DataError
+from plaudit.formats.sources import Source
 from plaudit.group import Group
 from plaudit.keys import Key, draw_lot
 from plaudit.surface import SurfaceReport
@@ -101,12 +101,12 @@ class CorpusStream:
                 yield one.group
 
 
-def order_places(reader: PartReader, seed: int, epoch: int) -> list[str] | None:
+def order_places(reader: PartReader, seed: int, epoch: int) -> list[Source] | None:
     """The files of a part by lot; None where there is one, or where a limit says that it is the first rows."""
-    places = [source.place for source in reader.sources]
-    if len(places) < 2 or reader.part.limit is not None:
+    if len(reader.sources) < 2 or reader.part.limit is not None:
         return None
-    return sorted(places, key=lambda place: draw_lot(seed, "files", place.encode(), epoch.to_bytes(8, "little")))
+    number = epoch.to_bytes(8, "little")
+    return sorted(reader.sources, key=lambda source: draw_lot(seed, "files", source.place.encode(), number))
 
 
 def count_copies(one: Sifted, weight: float, seed: int) -> int:
@@ -142,12 +142,6 @@ def shuffle(groups: Iterator[Group], size: int, rng: random.Random) -> Iterator[
 
 def stream_corpus(settings: CorpusSettings) -> CorpusStream:
     """The evaluation data in memory, and the training data to be read as they are needed, looked at at their heads."""
-    for part in settings.parts:
-        if part.path == STDIN:
-            raise ConfigError(
-                "stdin (-) came as data to stream, and it cannot be read from its beginning again; put the rows in a "
-                "file, or leave streaming out"
-            )
     book = Book()
     readers, eval_readers = open_parts(settings.parts), open_parts(settings.evals)
     portions = [read_head(reader, settings, settings.head // len(readers) + 1, book) for reader in readers]

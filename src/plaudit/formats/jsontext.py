@@ -8,6 +8,7 @@ sentence, because a reader that lets them in loses something silently, or fails 
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 from plaudit.errors import DataError
@@ -117,6 +118,19 @@ def find_unwritable(row: dict[str, Any]) -> tuple[str, Exception] | None:
         except (TypeError, ValueError, RecursionError) as error:
             return str(name).encode("utf-8", "replace").decode("utf-8"), error
     return None
+
+
+def null_nonfinite(value: Any) -> tuple[Any, int]:
+    """`value` with null for each NaN and infinity in it, and how many there were. Only tables can hold them."""
+    if isinstance(value, float):
+        return (value, 0) if math.isfinite(value) else (None, 1)
+    if isinstance(value, dict):
+        pairs = {name: null_nonfinite(item) for name, item in value.items()}
+        return {name: item for name, (item, _) in pairs.items()}, sum(count for _, count in pairs.values())
+    if isinstance(value, list | tuple):
+        items = [null_nonfinite(item) for item in value]
+        return [item for item, _ in items], sum(count for _, count in items)
+    return value, 0
 
 
 def explain(error: Exception) -> str:

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import json
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from plaudit.errors import DataError
 from plaudit.formats.content import Raw
-from plaudit.formats.jsontext import dump_json, dump_row
+from plaudit.formats.jsontext import dump_json, dump_row, null_nonfinite
 from plaudit.formats.tables import MARK
 
 if TYPE_CHECKING:
@@ -24,9 +25,16 @@ ROW_GROUP = 1000
 
 
 class ParquetSink:
-    """A Parquet file being written; its schema is that of the first row group."""
+    """A Parquet file being written; its schema is that of the first row group.
 
-    def __init__(self, file: BinaryIO, *, columns: Sequence[str] = (), json_columns: Iterable[str] = ()) -> None:
+    With `nulled`, a row may hold NaN or an infinity; those in a column of JSON text become null and are counted there.
+    """
+
+    def __init__(
+        self, file: BinaryIO, *, columns: Sequence[str] = (), json_columns: Iterable[str] = (),
+        nulled: Counter[str] | None = None,
+    ) -> None:  # fmt: skip
+        self._nulled = nulled
         self._file, self._columns, self._json = file, list(columns), set(json_columns)
         self._held: list[Raw] = []
         self._num_written = 0
@@ -34,8 +42,14 @@ class ParquetSink:
         self._writer: Any = None
 
     def write(self, row: Raw) -> None:
-        """Hold the row until its row group is full. What JSON cannot hold, Parquet is not given either."""
-        dump_row(row)
+        """Hold the row until its row group is full. What else JSON cannot hold, Parquet is not given either."""
+        try:
+            dump_row(row)
+        except DataError:
+            plain, count = null_nonfinite(row) if self._nulled is not None else (row, 0)
+            if not count:
+                raise
+            dump_row(plain)
         self._held.append(row)
         if len(self._held) >= ROW_GROUP:
             self._flush()
@@ -102,6 +116,8 @@ class ParquetSink:
         import pyarrow as pa
 
         if field.name in self._json:
+            if self._nulled is not None:
+                values = [self._null(field.name, value) for value in values]
             return pa.array([None if value is None else dump_json(value) for value in values], type=pa.string())
         array = exact_array(values, field.type)
         if array is None:
@@ -113,6 +129,14 @@ class ParquetSink:
                 field=field.name,
             )
         return array
+
+    def _null(self, name: str, value: Any) -> Any:
+        plain, count = null_nonfinite(value)
+        if not count:
+            return value
+        assert self._nulled is not None
+        self._nulled[name] += count
+        return plain
 
 
 def exact_array(values: list[Any], kind: pa.DataType | None = None) -> pa.Array | None:

@@ -33,11 +33,14 @@ class BadRow:
 
 
 Item = tuple[int, Raw | BadRow]
+Line = tuple[int, Raw | BadRow, bytes | None]
+"""A line's number, its row, and its bytes where a row is a line."""
+
 Note = Callable[[str], None]
 
 
-def read_rows(source: Source, note: Note) -> Iterator[Item]:
-    """Line and row, in order; `note` is told what a person should know."""
+def read_rows(source: Source, note: Note) -> Iterator[Line]:
+    """Line, row and bytes, in order; `note` is told what a person should know."""
     try:
         match source.kind:
             case "jsonl":
@@ -45,17 +48,17 @@ def read_rows(source: Source, note: Note) -> Iterator[Item]:
                     yield from read_lines(file)
             case "json":
                 with open_bytes(source) as file:
-                    yield from read_document(source, file, note)
+                    yield from ((line, row, None) for line, row in read_document(source, file, note))
             case "csv" | "tsv":
                 with open_bytes(source) as file:
                     for line, row in read_csv(file, "," if source.kind == "csv" else "\t"):
-                        yield line, BadRow(error=row, text="") if isinstance(row, DataError) else row
+                        yield line, BadRow(error=row, text="") if isinstance(row, DataError) else row, None
             case "parquet":
-                yield from read_parquet(source)
+                yield from ((line, row, None) for line, row in read_parquet(source))
             case "arrow":
-                yield from read_arrow(source)
+                yield from ((line, row, None) for line, row in read_arrow(source))
             case _:
-                yield from read_hub(source, note)
+                yield from ((line, row, None) for line, row in read_hub(source, note))
     except DataError as error:
         if error.file is not None:
             raise
@@ -64,7 +67,7 @@ def read_rows(source: Source, note: Note) -> Iterator[Item]:
         raise DataError(f"it cannot be read on ({error}); the file is damaged or went away", file=source.name) from None
 
 
-def read_lines(file: BinaryIO) -> Iterator[Item]:
+def read_lines(file: BinaryIO) -> Iterator[Line]:
     """JSON lines; blank lines are passed over."""
     line = 0
     # Only the line feed ends a row: JSON text may hold the other separators that `str.splitlines` knows.
@@ -89,7 +92,7 @@ def read_lines(file: BinaryIO) -> Iterator[Item]:
             row = BadRow(error=error, text=data.decode("utf-8", "replace"))
         except UnicodeDecodeError as error:
             row = BadRow(error=not_utf8(error), text=data.decode("utf-8", "replace"))
-        yield line, row
+        yield line, row, data
 
 
 class Text:

@@ -28,7 +28,8 @@ KINDS = {
     ".jsonl": "jsonl", ".ndjson": "jsonl", ".txt": "jsonl", "": "jsonl", ".json": "json", ".csv": "csv", ".tsv": "tsv",
     ".parquet": "parquet", ".arrow": "arrow",
 }  # fmt: skip
-"""Suffix -> how the file is laid out. A name without one (a pipe, a process substitution) is read as JSONL."""
+"""Suffix -> how the file is laid out. A name without one (a pipe, a process substitution) is read as JSONL; jobs that
+read their sources more than once keep what comes through a pipe in a file (`spool`)."""
 
 FOLDER_SUFFIXES = tuple(suffix for suffix in KINDS if suffix not in ("", ".txt"))
 COMPRESSIONS = {".gz": "gz", ".zst": "zst"}
@@ -37,21 +38,44 @@ STDIN = "-"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Source:
-    """One thing that rows come from: its name for messages, where it is, how it is laid out and compressed."""
+    """One thing that rows come from: its name for messages, where it is, how it is laid out and compressed.
+
+    Where `is_copy`, `place` is a temporary copy of what came through a pipe.
+    """
 
     name: str
     kind: str
     place: str
     compression: str | None = None
     is_url: bool = False
+    is_copy: bool = False
 
 
-def resolve_sources(sources: str | Path | Sequence[str | Path]) -> list[Source]:
+def resolve_sources(sources: str | Path | Source | Sequence[str | Path | Source]) -> list[Source]:
     """Everything that `sources` names, in order; globs and folders in the order of their names."""
-    listed = [sources] if isinstance(sources, str | Path) else list(sources)
+    listed = [sources] if isinstance(sources, str | Path | Source) else list(sources)
     if not listed:
         raise ConfigError("no data came; at least one file, folder, URL, hub:owner/name, or - for stdin was needed")
-    return [source for name in listed for source in resolve_source(str(name))]
+    return [source for name in listed for source in ([name] if isinstance(name, Source) else resolve_source(str(name)))]
+
+
+def is_pipe(source: Source) -> bool:
+    """Whether a source can be read only once: stdin, a FIFO, a process substitution. See `spool`."""
+    return not source.is_url and source.kind != "hub" and names_pipe(source.place)
+
+
+def names_pipe(name: str) -> bool:
+    """Whether a user's word stands for something that can be read only once."""
+    path = os.path.expanduser(name)
+    return name == STDIN or (os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path))
+
+
+def refuse_repeated_pipe(names: Sequence[str]) -> None:
+    """Raise ConfigError if a pipe is named twice: the second reading would find nothing, or wait forever."""
+    for name in names:
+        if names.count(name) > 1 and names_pipe(name):
+            what = "stdin (-)" if name == STDIN else name
+            raise ConfigError(f"{what} came twice, and it can be read only once; put the rows in a file and name that")
 
 
 def resolve_source(name: str) -> list[Source]:

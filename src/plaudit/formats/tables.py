@@ -37,6 +37,7 @@ MARK = b"plaudit"
 """The key under which a Parquet file says which of its columns are JSON text, and that nulls were written as nulls."""
 
 BATCH = 256
+_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]{1,16}")
 _TURNS = re.compile(r"\s*\[\s*(\{.*\}\s*)?\]\s*", re.DOTALL)
 
 
@@ -189,12 +190,13 @@ def clean_cell(value: Any) -> Any:
     if isinstance(value, bytes):
         return base64.b64encode(value).decode("ascii")
     if isinstance(value, Decimal):
-        return float(value)
+        return clean_cell(float(value))
     if isinstance(value, datetime.date | datetime.time):
         return value.isoformat()
     if isinstance(value, tuple):
         return [clean_cell(item) for item in value]
-    return str(value)
+    # An object's address is no content: with it, every reading of the same row would be another row.
+    return _ADDRESS.sub("", str(value))
 
 
 @contextmanager

@@ -13,17 +13,18 @@ import gzip
 import io
 import os
 import sys
-import uuid
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Protocol, cast
 
 from plaudit.errors import DataError, InputError, PlauditError
+from plaudit.files import AtomicFile
 from plaudit.formats import native
 from plaudit.formats.content import FRESH_SCORES, Raw
 from plaudit.formats.dialect import Columns
-from plaudit.formats.jsontext import dump_json, dump_row
+from plaudit.formats.jsontext import dump_json, dump_row, null_nonfinite
 from plaudit.formats.parquet import ParquetSink
 from plaudit.formats.sources import COMPRESSIONS, STDIN
 from plaudit.formats.table import find_dialect
@@ -162,18 +163,22 @@ class RowWriter:
     """A file of rows, as a context manager: it is there, whole, once the block has ended without an error.
 
     `columns` names columns that a table has whatever the first rows hold; `json_columns` those that a Parquet file
-    keeps as JSON text, because their values differ in shape from row to row.
+    keeps as JSON text, because their values differ in shape from row to row. NaN and infinity, which only a row from a
+    table can hold, are refused. With `keeps_nonfinite`, a Parquet file holds them; in JSON, which cannot, they become
+    null, and `nulled` counts them by column.
     """
 
     def __init__(
-        self, path: str | Path, *, columns: Sequence[str] = (), json_columns: Iterable[str] = FRESH_SCORES[-1:]
-    ) -> None:
+        self, path: str | Path, *, columns: Sequence[str] = (), json_columns: Iterable[str] = FRESH_SCORES[-1:],
+        keeps_nonfinite: bool = False,
+    ) -> None:  # fmt: skip
         self.path = str(path)
         self.num_written = 0
+        self.nulled = Counter[str]()
+        self._keeps_nonfinite = keeps_nonfinite
         self._columns, self._json_columns = tuple(columns), frozenset(json_columns)
         self._suffix, self._compression = split_suffix(self.path)
-        self._target: str | None = None
-        self._partial: str | None = None
+        self._atomic: AtomicFile | None = None
         self._sink: Sink | None = None
         self._closers: list[Callable[[], Any]] = []
         self._file: BinaryIO | None = None
@@ -196,7 +201,15 @@ class RowWriter:
                 f"{self.path}: a row came while the file was not open; write inside a `with RowWriter(...)` block"
             )
         with self._failures():
-            self._sink.write(dict(raw))
+            try:
+                self._sink.write(dict(raw))
+            except DataError:
+                # Looked for only in a row that was refused: nearly all rows hold no such value.
+                pairs = {name: null_nonfinite(value) for name, value in raw.items()} if self._keeps_nonfinite else {}
+                if not any(count for _, count in pairs.values()):
+                    raise
+                self._sink.write({name: value for name, (value, _) in pairs.items()})
+                self.nulled.update({name: count for name, (_, count) in pairs.items() if count})
         self.num_written += 1
 
     def __exit__(
@@ -239,27 +252,20 @@ class RowWriter:
         if self.path == STDIN:
             return cast(BinaryIO, sys.stdout.buffer)
         path = os.path.expanduser(self.path)
-        if os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path)):
-            # As it is called: a pipe under /dev/stdout or /proc has no name of its own.
-            file: BinaryIO = open(path, "wb")  # noqa: SIM115
-            self._closers.append(file.close)
-            return file
         target = os.path.realpath(path)
         if os.path.isdir(target):
             raise InputError(f"{self.path}: a folder is there, and a file was to be written; choose another name")
         folder = os.path.dirname(target)
-        if not os.path.isdir(folder):
+        if not os.path.exists(path) and not os.path.isdir(folder):
             raise InputError(f"{self.path}: the folder {folder} is not there; make it, or choose another place")
-        self._target = target
-        self._partial = os.path.join(folder, f".{os.path.basename(target)[:80]}.{uuid.uuid4().hex[:8]}.partial")
-        file = open(self._partial, "xb", buffering=1 << 18)  # noqa: SIM115
-        self._closers.append(file.close)
-        return file
+        self._atomic = AtomicFile(path)
+        return self._atomic.stream
 
     def _build_sink(self, file: BinaryIO) -> Sink:
         """What turns rows into the bytes of this kind of file."""
         if self._suffix == ".parquet":
-            sink = ParquetSink(file, columns=self._columns, json_columns=self._json_columns)
+            nulled = self.nulled if self._keeps_nonfinite else None
+            sink = ParquetSink(file, columns=self._columns, json_columns=self._json_columns, nulled=nulled)
             self._closers.append(sink.abandon)
             return sink
         if self._compression == "gz":
@@ -283,23 +289,13 @@ class RowWriter:
     def _commit(self) -> None:
         """Close every layer, flush to the disk, move into place."""
         assert self._file is not None
-        while len(self._closers) > 1 or (self._closers and self._partial is None):
+        while self._closers:
             self._closers.pop()()
-        if self._partial is None or self._target is None:
-            if self.path == STDIN:
-                self._file.flush()
+        if self._atomic is None:
+            self._file.flush()
             return
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        self._closers.pop()()
-        os.replace(self._partial, self._target)
-        self._partial = None
-        with contextlib.suppress(OSError):
-            folder = os.open(os.path.dirname(self._target), os.O_RDONLY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+        self._atomic.commit()
+        self._atomic = None
 
     def _abandon(self) -> None:
         """Close what is open and remove what was begun."""
@@ -308,10 +304,18 @@ class RowWriter:
             close = self._closers.pop()
             with contextlib.suppress(OSError, ValueError, PlauditError):
                 close()
-        if self._partial is not None:
-            with contextlib.suppress(OSError):
-                os.unlink(self._partial)
-            self._partial = None
+        if self._atomic is not None:
+            self._atomic.discard()
+            self._atomic = None
+
+
+def say_nulled(nulled: Mapping[str, int]) -> list[str]:
+    """A sentence about values that became null because JSON has no word for them; none if there are none."""
+    if not nulled:
+        return []
+    count, names = sum(nulled.values()), ", ".join(nulled)
+    what = "1 value that is" if count == 1 else f"{count:,} values that are"
+    return [f"{what} NaN or infinite became null (columns: {names}), as JSON has none; write .parquet to keep them"]
 
 
 def split_suffix(path: str) -> tuple[str, str | None]:

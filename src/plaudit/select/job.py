@@ -17,6 +17,7 @@ import numpy as np
 
 from plaudit.errors import ConfigError, DataError
 from plaudit.formats import RowWriter
+from plaudit.formats.writer import say_nulled
 from plaudit.group import Content
 from plaudit.intake import Intake, ReadSettings
 from plaudit.select.candidates import NO_ROWS, By, Candidates, Eligible, rank_eligible, read_candidates
@@ -151,7 +152,7 @@ def select_rows(
         found = Selected()
         bar = _find_bar(intake, settings) if settings.rule == "top" and settings.overall else None
         found.threshold = bar.threshold if bar else None
-        with intake.naming(), intake.reader(is_last=True) as reader, RowWriter(out) as writer:
+        with intake.reader(is_last=True) as reader, RowWriter(out, keeps_nonfinite=True) as writer:
             for row in reader:
                 candidates = read_candidates(row, settings.by)
                 for written in _choose(found, candidates, shape, settings, bar):
@@ -163,6 +164,7 @@ def select_rows(
             found.notes += reader.notes
             if not found.groups:
                 raise DataError(NO_ROWS)
+        found.notes += say_nulled(writer.nulled)
         return found
     finally:
         intake.close()
@@ -179,7 +181,7 @@ class _Bar:
 def _find_bar(intake: Intake, settings: SelectSettings) -> _Bar:
     """The value that the top share of all eligible completions reaches; lots decide between those that have it."""
     values = array("d")
-    with intake.naming(), intake.reader() as reader:
+    with intake.reader() as reader:
         for row in reader:
             candidates = read_candidates(row, settings.by)
             values.extend(candidates.values[k] or 0.0 for k in _rank(candidates, settings).order)

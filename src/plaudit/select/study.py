@@ -5,9 +5,10 @@ Last file of `select`, beside `job`. Invariant: a folder that has a report.json 
 
 from __future__ import annotations
 
+import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import Any
 from plaudit import __version__
 from plaudit.errors import ConfigError
 from plaudit.formats import Row
-from plaudit.formats.sources import hash_file, resolve_sources
+from plaudit.formats.sources import STDIN, Source, hash_file
 from plaudit.intake import Intake, ReadSettings
 from plaudit.report import REPORT, make_folder, write_report
 from plaudit.runs.environment import say_command
@@ -50,10 +51,10 @@ def study_best_of_n(
     start = time.perf_counter()
     intake = Intake(sources, str(folder / REPORT), reading)
     try:
-        with intake.naming(), intake.reader(is_last=True) as reader:
+        with intake.reader(is_last=True) as reader:
             sample = read_sample(_watched(iter(reader), watch), gold=settings.gold, by=settings.by)
             notes, bad_rows = list(reader.notes), reader.num_bad
-        data = _describe(intake, sources)
+        data = _describe(intake.sources)
     finally:
         intake.close()
     curve = measure_curve(sample, num_max=settings.num_max, seed=settings.seed)
@@ -82,13 +83,14 @@ def study_best_of_n(
     return report
 
 
-def _describe(intake: Intake, sources: list[str]) -> list[dict[str, Any]]:
+def _describe(sources: Sequence[Source]) -> list[dict[str, Any]]:
     """Where the rows came from, as it was said, and the hash of each file; None of what is elsewhere."""
-    said = dict(zip(intake.sources, sources, strict=True))  # what came through a pipe lies in a file meanwhile
-    places = [(source, Path(source.place)) for source in resolve_sources(intake.sources)]
     return [
-        {"path": said.get(source.place, source.name), "sha256": hash_file(path) if path.is_file() else None}
-        for source, path in places
+        {
+            "path": STDIN if source.is_copy and source.name == "stdin" else source.name,
+            "sha256": hash_file(Path(source.place)) if os.path.isfile(source.place) else None,
+        }
+        for source in sources
     ]
 
 
