@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from plaudit.errors import ConfigError, DataError
+from plaudit.errors import CodingError, ConfigError, DataError
 from plaudit.formats import Columns, Reader, read_groups
 
 GOOD: dict[str, Any] = {"prompt": "p", "chosen": "a", "rejected": "b"}
@@ -34,6 +34,42 @@ def test_labels_that_come_late_in_a_file_of_rated_rows_are_no_extra(tmp_path: Pa
     with pytest.raises(DataError, match="began as scored rows; force --format native, or --format scored to leave it"):
         list(read_groups(path))
     assert [group.labels[0].by for group in read_groups(path, format="scored")] == ["scores"] * 21
+
+
+BALLOT: dict[str, Any] = {"prompt": "p", "response_a": "a", "response_b": "b"}
+
+
+def test_ambiguous_votes_refuse_the_file_even_where_bad_rows_are_skipped(tmp_path: Path) -> None:
+    """Keeping the rows that happen to be readable would keep unanimous 1s and drop every row with a 2."""
+    rows = [BALLOT | {"votes": {"x": 1 + k % 2, "y": 1}} for k in range(20)]
+    path = lines(tmp_path / "a.jsonl", *rows)
+    error = failure(path, bad_rows=f"skip={tmp_path / 'bad.jsonl'}")
+    assert isinstance(error, CodingError) and (error.line, error.field) == (1, "votes")
+    assert str(path) in str(error) and "`scale`" in str(error)
+
+
+def test_ambiguous_votes_that_come_late_refuse_the_file(tmp_path: Path) -> None:
+    rows = [BALLOT | {"votes": {"x": "a", "y": "b"}}] * 20 + [BALLOT | {"votes": {"x": 0, "y": 1}}]
+    error = failure(lines(tmp_path / "a.jsonl", *rows), bad_rows=f"skip={tmp_path / 'bad.jsonl'}")
+    assert isinstance(error, CodingError) and error.line == 21
+
+
+def test_signed_votes_are_read_in_rows_without_a_vote_below_zero(tmp_path: Path) -> None:
+    rows = [BALLOT | {"votes": {"x": 1, "y": 0}}, BALLOT | {"votes": {"x": -1, "y": 0}}] + [
+        BALLOT | {"votes": {"x": 1, "y": 2}}
+    ] * 20
+    groups = list(read_groups(lines(tmp_path / "a.jsonl", *rows)))
+    assert [[(c.better, c.is_tie) for c in group.comparisons()] for group in groups[:3]] == [
+        [(0, False), (0, True)], [(1, False), (0, True)], [(0, False), (0, False)],
+    ]  # fmt: skip
+    assert len(groups) == 22
+
+
+def test_verdicts_in_an_unknown_code_refuse_the_file_even_where_bad_rows_are_skipped(tmp_path: Path) -> None:
+    """Labels 0 and 1 in LLMBar's columns: the rows with 1 alone would all say that the first output is better."""
+    rows = [{"input": "q", "output_1": "a", "output_2": "b", "label": k % 2} for k in range(20)]
+    error = failure(lines(tmp_path / "a.jsonl", *rows), bad_rows=f"skip={tmp_path / 'bad.jsonl'}")
+    assert isinstance(error, CodingError) and (error.line, error.field) == (1, "label")
 
 
 def test_the_choice_of_a_dialect_is_said(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ fit.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from plaudit.errors import DataError
@@ -61,6 +61,8 @@ class Dialect:
 
     `yields_to` names columns that say it is another kind, and that kind; `advise` what a person should know of a file
     that begins so. `is_rated` says that the labels are in the column `scores`, which scoring a file would replace.
+    `for_file` gets a file's first rows and returns the dialect that reads the whole file, for codings that one row
+    alone does not decide.
     """
 
     name: str
@@ -72,6 +74,7 @@ class Dialect:
     yields_to: tuple[tuple[str, str], ...] = ()
     advise: Callable[[Raw], str | None] = no_advice
     is_rated: bool = False
+    for_file: Callable[[Sequence[Raw]], Dialect] | None = None
 
     def describe(self) -> str:
         """One line for a person: the name, what the rows are, the columns they need."""

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO
 
-from plaudit.errors import ConfigError, DataError
+from plaudit.errors import CodingError, ConfigError, DataError
 from plaudit.formats.content import Raw
 from plaudit.formats.dialect import Columns, Dialect
 from plaudit.formats.jsontext import dump_row
@@ -143,6 +143,8 @@ class Reader:
             seen = [names.get(name, name) for name in dialect.needs if names.get(name, name) in rows[0]]
             seen += [name for name in ("prompt", "margin") if name in rows[0] and name not in seen]
             why = f"columns {', '.join(sorted(seen))}; force another with --format"
+        if dialect.for_file is not None:
+            dialect = dialect.for_file(rows)
         self._dialects[file], self.dialect = dialect, dialect.name
         advice = dialect.advise(rows[0])
         note = f"{file}: read as {dialect.summary} ({why})" + (f"; {advice}" if advice else "")
@@ -152,9 +154,8 @@ class Reader:
 
     def _refuse(self, file: str, line: int, error: DataError, row: Raw | str) -> None:
         """Raise the error with its place, or write the row aside and count it."""
-        placed = DataError(error.reason, file=file, line=line, field=error.field)
-        if self._aside_path is None:
-            raise placed from None
+        if self._aside_path is None or isinstance(error, CodingError):
+            raise type(error)(error.reason, file=file, line=line, field=error.field) from None
         if self._aside is None:
             raise ConfigError("a bad row came after the reader was closed; read before closing it")
         self.num_bad += 1
