@@ -12,6 +12,7 @@ import pytest
 
 from plaudit.errors import CodingError, ConfigError, DataError
 from plaudit.formats import Columns, Reader, read_groups
+from plaudit.group import Preference, Ratings
 
 GOOD: dict[str, Any] = {"prompt": "p", "chosen": "a", "rejected": "b"}
 
@@ -31,7 +32,9 @@ def failure(*args: Any, **options: Any) -> DataError:
 def test_labels_that_come_late_in_a_file_of_rated_rows_are_no_extra(tmp_path: Path) -> None:
     rated = {"prompt": "p", "completions": ["a", "b"], "scores": [1, 2]}
     path = lines(tmp_path / "a.jsonl", *[rated] * 20, rated | {"labels": [{"better": 0, "worse": 1}]})
-    with pytest.raises(DataError, match="began as scored rows; force --format native, or --format scored to leave it"):
+    with pytest.raises(
+        DataError, match="scored rows, as the file began, got a row that reads as native. Force --format native"
+    ):
         list(read_groups(path))
     assert [group.labels[0].by for group in read_groups(path, format="scored")] == ["scores"] * 21
 
@@ -70,6 +73,68 @@ def test_verdicts_in_an_unknown_code_refuse_the_file_even_where_bad_rows_are_ski
     rows = [{"input": "q", "output_1": "a", "output_2": "b", "label": k % 2} for k in range(20)]
     error = failure(lines(tmp_path / "a.jsonl", *rows), bad_rows=f"skip={tmp_path / 'bad.jsonl'}")
     assert isinstance(error, CodingError) and (error.line, error.field) == (1, "label")
+
+
+RATED: dict[str, Any] = {"prompt": "p", "completions": ["a", "b"], "scores": [1, 2]}
+
+
+def test_ratings_that_come_late_are_read(tmp_path: Path) -> None:
+    path = lines(tmp_path / "a.jsonl", *[RATED | {"scores": None}] * 8, *[RATED] * 100)
+    with Reader(path) as reader:
+        labels = [row.group.labels for row in reader]
+    assert reader.dialect == "scored"
+    assert (
+        labels == [(Ratings(ratings=(None, None), by="scores"),)] * 8 + [(Ratings(ratings=(1, 2), by="scores"),)] * 100
+    )
+
+
+@pytest.mark.parametrize(
+    ("first", "late", "field", "kind"),
+    [
+        ({"prompt": "p", "completions": ["a", "b"]}, RATED, "scores", "scored"),
+        ({"prompt": "p", "completions": ["a", "b"]}, RATED | {"scores": None, "gold_scores": [1, 2]}, "gold_scores",
+         "scored"),
+        ({"prompt": "p", "completions": ["a", "b"], "labels": []}, RATED, "scores", "scored"),
+        (RATED, RATED | {"labels": {"better": 0, "worse": 1}}, "labels", "native"),
+        (GOOD | {"chosen_model": "m", "rejected_model": "n"}, GOOD | {"votes": [1]}, "votes", "votes"),
+        ({"chosen": "Human: a", "rejected": "Human: b"}, {"chosen": "Human: a", "rejected": "Human: b", "votes": [1]},
+         "votes", "votes"),
+        ({"chosen": "a", "rejected": "b"}, {"chosen": "Human: a", "rejected": "Human: b"}, None, "hh"),
+        ({"prompt": "p", "response_1": "a", "response_2": "b", "scores": [1, 0]},
+         {"prompt": "p", "response_1": "a", "response_2": "b", "scores": [1, 0], "winner": "model_b"}, "winner",
+         "ppe-preference"),
+        (GOOD, GOOD | {"completions": ["a", "b"], "scores": [1, 2]}, "scores", "scored"),
+    ],
+)  # fmt: skip
+def test_label_columns_that_come_late_are_refused(
+    tmp_path: Path, first: dict[str, Any], late: dict[str, Any], field: str | None, kind: str
+) -> None:
+    error = failure(lines(tmp_path / "a.jsonl", *[first] * 20, late))
+    assert (error.line, error.field) == (21, field) and f"reads as {kind}. Force --format {kind}" in error.reason
+    assert len(list(read_groups(lines(tmp_path / "b.jsonl", *[first] * 20)))) == 20
+
+
+def test_rows_that_say_the_same_in_two_dialects_may_share_a_file(tmp_path: Path) -> None:
+    named = GOOD | {"chosen_model": "m", "rejected_model": "n"}
+    three = {"prompt": "p", "chosen": ["a", "b", "c"], "rejected": ["d", "e", "f"]}
+    for name, rows in {
+        "a": [*[GOOD] * 20, named],
+        "b": [*[named] * 20, GOOD],
+        "c": [*[GOOD | {"votes": [1]}] * 20, GOOD, named],
+        "d": [*[three | {"chosen": ["a"]}] * 20, three],
+    }.items():
+        assert len(list(read_groups(lines(tmp_path / f"{name}.jsonl", *rows)))) == len(rows)
+
+
+def test_scores_that_are_no_list_are_refused(tmp_path: Path) -> None:
+    error = failure(lines(tmp_path / "a.jsonl", RATED | {"scores": {"helpful": [1, 2]}}))
+    assert (error.line, error.field) == (1, "scores")
+
+
+def test_chosen_and_rejected_beside_completions_are_a_preference(tmp_path: Path) -> None:
+    """Read as native rows, the columns would be extras, and the preference in them ignored."""
+    [group] = read_groups(lines(tmp_path / "a.jsonl", GOOD | {"completions": ["a", "b"]}))
+    assert group.labels == (Preference(better=0, worse=1),)
 
 
 def test_the_choice_of_a_dialect_is_said(tmp_path: Path) -> None:
@@ -130,7 +195,7 @@ def test_broken_json_names_its_line(tmp_path: Path) -> None:
         ('{"prompt": "p", "rejected": "b"}', "text or a list of turns was needed"),
         ('{"prompt": "p", "chosen": null, "rejected": "b"}', "null came, text or a list of turns was needed"),
         ('{"chosen": "a", "rejected": "b", "margin": "big"}', "a text ('big') came, a number was needed"),
-        ('{"chosen": "a", "rejected": "b", "votes": [1]}', "force --format votes"),
+        ('{"chosen": "a", "rejected": "b", "votes": [1]}', "Force --format votes"),
     ],
 )
 def test_a_bad_row_is_one_sentence_with_file_and_line(tmp_path: Path, line: str, said: str) -> None:
@@ -217,7 +282,7 @@ def test_votes_that_begin_late_are_found_or_refused(tmp_path: Path) -> None:
     early = Reader(lines(tmp_path / "a.jsonl", GOOD, vote))
     assert [len(row.group.labels) for row in early] == [1, 2] and early.dialect == "votes"
     late = lines(tmp_path / "b.jsonl", *[GOOD] * 20, vote)
-    assert "force --format votes" in str(failure(late))
+    assert "Force --format votes" in str(failure(late))
     forced = [row.group for row in Reader(late, format="preference")]
     assert len(forced) == 21 and forced[20].meta == {"votes": [1, -1]}
 

@@ -32,13 +32,16 @@ _LABEL_KEYS = frozenset({"better", "worse", "margin", "tie", "order", "ratings",
 
 
 def detect(raw: Raw) -> bool:
-    """A prompt and a list of completions that are text or turns; scores without labels are another dialect."""
+    """A prompt and a list of completions that are text or turns; scores without labels are another dialect.
+
+    So are `chosen` and `rejected` without labels: they say a preference, which native rows would keep as mere extras.
+    """
     completions = raw.get("completions")
     if "prompt" not in raw or not isinstance(completions, list):
         return False
     if raw.get("labels") is not None:
         return True
-    return not any(isinstance(item, dict) for item in completions)
+    return not any(isinstance(item, dict) for item in completions) and not {"chosen", "rejected"} <= raw.keys()
 
 
 def to_group(raw: Raw) -> Group:

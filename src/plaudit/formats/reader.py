@@ -15,12 +15,12 @@ from types import TracebackType
 from typing import BinaryIO
 
 from plaudit.errors import CodingError, ConfigError, DataError
-from plaudit.formats.content import Raw
+from plaudit.formats.content import GOLD_SCORES, Raw
 from plaudit.formats.dialect import Columns, Dialect
 from plaudit.formats.jsontext import dump_row
 from plaudit.formats.rows import BadRow, Item, read_rows
 from plaudit.formats.sources import STDIN, Source, resolve_sources
-from plaudit.formats.table import BY_FLAGS, detect_dialect, find_dialect
+from plaudit.formats.table import BY_FLAGS, detect_dialect, find_dialect, recognise
 from plaudit.group import Group
 
 HEAD = 8
@@ -89,9 +89,9 @@ class Reader:
         if dialect is None:
             dialect = self._choose(record.file, record.line, [record.raw])
         try:
-            if self._forced is None and dialect.yields_to:
-                check_kind(record.raw, dialect)
             group = dialect.read(record.raw, self._columns)
+            if self._forced is None:
+                check_kind(record.raw if self._columns is None else self._columns.read(record.raw), dialect)
         except DataError as error:
             self._refuse(record.file, record.line, error, record.raw)
             return None
@@ -211,14 +211,19 @@ def take_head(items: Iterator[Item]) -> tuple[list[Item], DataError | None]:
 
 
 def check_kind(raw: Raw, dialect: Dialect) -> None:
-    """A column that says another dialect must not come late, where it would be taken for an extra."""
-    for name, other in dialect.yields_to:
-        if isinstance(raw.get(name), list):
-            raise DataError(
-                f"it came in a file that began as {dialect.name} rows; force --format {other}, "
-                f"or --format {dialect.name} to leave it",
-                field=name,
-            )
+    """Raise DataError if the row is of another dialect than its file, which was chosen from the file's first rows.
+
+    Its columns would be taken for extras, and the labels in them ignored.
+    """
+    other = recognise(raw)
+    if other is None or other.name == dialect.name or other.name in dialect.also_reads:
+        return
+    own = [name for name in (*other.needs, GOLD_SCORES) if name not in dialect.needs and raw.get(name) is not None]
+    raise DataError(
+        f"expected {dialect.name} rows, as the file began, got a row that reads as {other.name}. "
+        f"Force --format {other.name}, or --format {dialect.name} to ignore what it adds",
+        field=own[-1] if own else None,
+    )
 
 
 def read_policy(bad_rows: str) -> str | None:
