@@ -12,7 +12,7 @@ import pytest
 
 from plaudit.errors import CodingError, ConfigError, DataError
 from plaudit.formats import Columns, Reader, read_groups
-from plaudit.group import Preference, Ratings
+from plaudit.group import Completion, Group, Preference, Ratings
 
 GOOD: dict[str, Any] = {"prompt": "p", "chosen": "a", "rejected": "b"}
 
@@ -135,6 +135,24 @@ def test_chosen_and_rejected_beside_completions_are_a_preference(tmp_path: Path)
     """Read as native rows, the columns would be extras, and the preference in them ignored."""
     [group] = read_groups(lines(tmp_path / "a.jsonl", GOOD | {"completions": ["a", "b"]}))
     assert group.labels == (Preference(better=0, worse=1),)
+
+
+def test_text_parts_are_read_as_text_and_other_parts_are_refused(tmp_path: Path) -> None:
+    def turns(role: str, *texts: str) -> list[dict[str, Any]]:
+        return [{"role": role, "content": [{"type": "text", "text": text} for text in texts]}]
+
+    row = {"prompt": "p", "chosen": turns("user", "p") + turns("assistant", "Hello ", "there"), "rejected": "b"}
+    row["rejected"] = turns("user", "p") + turns("assistant", "b")
+    [group] = read_groups(lines(tmp_path / "a.jsonl", row))
+    # The prompt is found again in the conversations, and read once.
+    assert group == Group(
+        prompt=({"role": "user", "content": "p"},),
+        completions=tuple(Completion(content=({"role": "assistant", "content": t},)) for t in ("Hello there", "b")),
+        labels=(Preference(better=0, worse=1),),
+    )
+    image = {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}
+    error = failure(lines(tmp_path / "b.jsonl", row, {"prompt": [image], "chosen": "a", "rejected": "b"}))
+    assert (error.line, error.field) == (2, "prompt") and "got a part of type 'image_url'" in error.reason
 
 
 def test_the_choice_of_a_dialect_is_said(tmp_path: Path) -> None:
