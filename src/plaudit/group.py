@@ -140,7 +140,7 @@ def content_text(content: object) -> str:
         if not isinstance(text, str):
             kind = part.get("type", "no type") if isinstance(part, Mapping) else type(part).__name__
             raise DataError(
-                f"expected text parts, got a part of type {str(kind)[:40]!r}; plaudit scores text only. Remove the part",
+                f"expected text parts, got a part of type {str(kind)[:40]!r}; plaudit scores text. Remove the part",
                 field="content",
             )
         texts.append(text)

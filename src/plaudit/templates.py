@@ -8,10 +8,10 @@ after an answer. Invariant: a `ChatTemplate` that exists renders the answer it i
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from plaudit.errors import TemplateError
 from plaudit.group import Content, Message, content_text

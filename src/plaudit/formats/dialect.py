@@ -60,9 +60,9 @@ class Dialect:
     """How one kind of row is recognised, read and written.
 
     `also_reads` names other dialects whose rows this one reads with the same meaning; any other row in a file that
-    began in this dialect is refused. `advise` says what a person should know of a file that begins so. `is_rated` says that the labels are in the column `scores`, which scoring a file would replace.
-    `for_file` gets a file's first rows and returns the dialect that reads the whole file, for codings that one row
-    alone does not decide.
+    began in this dialect is refused. `advise` says what a person should know of a file that begins so. `is_rated` says
+    that the labels are in the column `scores`, which scoring a file would replace. `for_file` gets a file's first rows
+    and returns the dialect that reads the whole file, for codings that one row alone does not decide.
     """
 
     name: str

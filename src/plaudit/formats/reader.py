@@ -18,6 +18,7 @@ from plaudit.errors import CodingError, ConfigError, DataError
 from plaudit.formats.content import GOLD_SCORES, Raw
 from plaudit.formats.dialect import Columns, Dialect
 from plaudit.formats.jsontext import dump_row
+from plaudit.formats.limits import max_row_bytes
 from plaudit.formats.rows import BadRow, Item, read_rows
 from plaudit.formats.sources import STDIN, Source, resolve_sources
 from plaudit.formats.table import BY_FLAGS, detect_dialect, find_dialect, recognise
@@ -155,7 +156,8 @@ class Reader:
     def _refuse(self, file: str, line: int, error: DataError, row: Raw | str) -> None:
         """Raise the error with its place, or write the row aside and count it."""
         if self._aside_path is None or isinstance(error, CodingError):
-            raise type(error)(error.reason, file=file, line=line, field=error.field) from None
+            kind = CodingError if isinstance(error, CodingError) else DataError
+            raise kind(error.reason, file=file, line=line, field=error.field) from None
         if self._aside is None:
             raise ConfigError("a bad row came after the reader was closed; read before closing it")
         self.num_bad += 1
@@ -198,12 +200,17 @@ class Reader:
 def take_head(items: Iterator[Item]) -> tuple[list[Item], DataError | None]:
     """The first rows, until enough good ones are there; and the error that ended the source before, if one did."""
     head: list[Item] = []
-    num_good = 0
+    num_good = size = 0
+    limit = max_row_bytes()
     try:
         for item in items:
             head.append(item)
-            num_good += not isinstance(item[1], BadRow)
-            if num_good == HEAD or len(head) == 64 * HEAD:
+            if isinstance(item[1], BadRow):
+                size += len(item[1].text)
+            else:
+                num_good += 1
+            # Bad rows may be as large as rows can be: not many such are held at once.
+            if num_good == HEAD or len(head) == 64 * HEAD or size > limit:
                 break
     except DataError as error:
         return head, error
