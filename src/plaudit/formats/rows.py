@@ -26,6 +26,8 @@ from plaudit.formats.table import DIALECTS
 from plaudit.formats.tables import read_arrow, read_csv, read_parquet
 
 PIECE = 1 << 20
+DEEPEST = 10_000
+"""Brackets within each other. Python's parser refuses far fewer, but this many are refused before the row is held."""
 KEPT = 1000
 """Characters that are kept of a row that is too large."""
 BOM = codecs.BOM_UTF8
@@ -208,6 +210,8 @@ class Document:
                 depth += 1 if kind in OPENING else -1 if kind in CLOSING else 0
                 if depth == 0:
                     return offset if offset <= limit else None
+                if depth > DEEPEST:
+                    raise DataError(f"expected values nested at most {DEEPEST:,} deep, got more", line=self.line())
             else:
                 offset = len(self._buffer) - self._at
             if len(self._buffer) - self._at > limit:
@@ -268,6 +272,8 @@ class Document:
             is_found |= depth == 2 and kind == OPENING[0] and before == OPENING[1]
             depth += 1 if kind in OPENING else -1 if kind in CLOSING else 0
             before = kind
+            if depth > DEEPEST:
+                break
             if depth == 0:
                 # All of its columns are known.
                 return is_found and not any(names.issuperset(needs) for needs in COLUMNS)
