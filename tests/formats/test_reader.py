@@ -124,6 +124,74 @@ def test_rows_that_say_the_same_in_two_dialects_may_share_a_file(tmp_path: Path)
         assert len(list(read_groups(lines(tmp_path / f"{name}.jsonl", *rows)))) == len(rows)
 
 
+def test_ratings_that_come_late_in_a_csv_file_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    cells = 'p,"[""a"",""b""]",'
+    path.write_text("prompt,completions,scores\n" + f"{cells}\n" * 9 + f'{cells}"[1,2]"\n' * 9)
+    assert [group.labels[0].indices() for group in read_groups(path)] == [(0, 1)] * 18
+    assert [bool(list(group.comparisons())) for group in read_groups(path)] == [False] * 9 + [True] * 9
+
+
+@pytest.mark.parametrize(
+    ("row", "field"),
+    [
+        ({"prompt": "p", "completions": ["a", "b"], "labels": 0}, "labels"),
+        ({"prompt": "p", "completions": ["a", "b"], "labels": False}, "labels"),
+        ({"prompt": "p", "completions": ["a", "b"], "labels": ""}, "labels"),
+        ({"prompt": "p", "completions": ["a", "b"], "labels": {}}, "labels"),
+        ({"prompt": "p", "completions": ["a", "b"], "labels": [], "meta": []}, "meta"),
+        ({"prompt": "p", "completions": ["a", "b"], "labels": [], "meta": 0}, "meta"),
+        (RATED | {"scores": [1]}, "scores"),
+        (RATED | {"scores": []}, "scores"),
+        ({"prompt": "p", "response_1": "a", "response_2": "b", "response_4": "d", "scores": [1, 0]}, "scores"),
+    ],
+)
+def test_values_that_only_look_like_nothing_are_refused(tmp_path: Path, row: dict[str, Any], field: str) -> None:
+    error = failure(lines(tmp_path / "a.jsonl", row))
+    assert (error.line, error.field) == (1, field)
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        "[{'role': 'user', 'content': 'x'}]",
+        "[{'content': 'x', 'role': 'user'}\n {'content': 'y', 'role': 'assistant'}]",
+        '[{"role": "user", "role": "x", "content": "y"}]',
+        '[{"role": "user", "content": "y"]}]',
+    ],
+)
+def test_turns_in_csv_that_are_no_json_are_refused(tmp_path: Path, cell: str) -> None:
+    """pandas writes Python's repr of a list; read as text, it would be scored as text."""
+    path = tmp_path / "a.csv"
+    path.write_text('prompt,chosen,rejected\np,a,b\n"' + cell.replace('"', '""') + '",a,b\n')
+    error = failure(path)
+    assert (error.line, error.field) == (3, "prompt") and "expected a list of turns as JSON" in error.reason
+
+
+def test_text_in_csv_that_is_no_list_of_turns_stays_text(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    texts = ["[{x}]", "[{}]", "[ ]", "[{'a': 1}]", "[{'role'}]", "see [{'role': 'user'}] there"]
+    path.write_text("chosen,rejected\n" + "".join(f'"{text}",b\n' for text in texts))
+    assert [group.completions[0].text for group in read_groups(path)] == texts
+
+
+def test_bytes_of_a_csv_file_that_are_no_text_name_their_line(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_bytes(b"chosen,rejected\n" + "é,b\n".encode() * 700 + b"\xe9,b\n" + b"a,b\n" * 5)
+    error = failure(path)
+    assert error.line == 702 and "0xE9" in error.reason
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.jsonl"])
+def test_a_verdict_may_be_a_number_as_tables_give_it(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    if name == "a.csv":
+        path.write_text("input,output_1,output_2,label\nq,a,b,1\nq,a,b,2\n")
+    else:
+        lines(path, *[{"input": "q", "output_1": "a", "output_2": "b", "label": label} for label in (1.0, 2.0)])
+    assert [group.labels[0].indices() for group in read_groups(path)] == [(0, 1), (1, 0)]
+
+
 def test_scores_that_are_no_list_are_refused(tmp_path: Path) -> None:
     error = failure(lines(tmp_path / "a.jsonl", RATED | {"scores": {"helpful": [1, 2]}}))
     assert (error.line, error.field) == (1, "scores")

@@ -236,6 +236,20 @@ def test_a_foreign_parquet_file_is_read_as_json_would_be(tmp_path: Path) -> None
     assert first.meta == {"day": "2026-01-02T00:00:00"}
 
 
+def test_text_that_a_parquet_file_does_not_mark_as_text_is_read(tmp_path: Path) -> None:
+    """Read as base64, it would be scored as base64."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"chosen": ["é".encode(), b"b"], "rejected": [b"c", b"\xff"]}), path)
+    reader = iter(Reader(path))
+    assert next(reader).raw == {"chosen": "é", "rejected": "c"}
+    with pytest.raises(DataError, match="an object came, text or a list of turns was needed") as caught:
+        next(reader)
+    assert (caught.value.line, caught.value.field) == (2, "rejected")
+
+
 def test_folders_globs_and_several_names(tmp_path: Path) -> None:
     (tmp_path / "deep").mkdir()
     (tmp_path / "b.jsonl").write_text(TEXT)

@@ -47,7 +47,8 @@ def detect(raw: Raw) -> bool:
 def to_group(raw: Raw) -> Group:
     """The Group of a native row; columns of other names join `meta`."""
     completions = take_list(raw, "completions")
-    meta = raw.get("meta") or {}
+    meta = raw.get("meta")
+    meta = {} if meta is None else meta
     if not isinstance(meta, dict):
         raise wrong(meta, "meta", "an object")
     rest = {name: value for name, value in raw.items() if name not in _OWN}
@@ -57,7 +58,8 @@ def to_group(raw: Raw) -> Group:
         raise DataError(
             "it stands in the row and in `meta` with different values; one of the two was needed", field=clash[0]
         )
-    labels = raw.get("labels") or ()
+    labels = raw.get("labels")
+    labels = () if labels is None else labels
     if not isinstance(labels, list | tuple):
         raise wrong(labels, "labels", "a list")
     return Group(

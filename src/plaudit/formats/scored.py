@@ -6,6 +6,7 @@ since has its ratings in `gold_scores`, where scoring put them, and reads as the
 
 from __future__ import annotations
 
+from plaudit.errors import DataError
 from plaudit.formats.content import (
     Raw,
     as_content,
@@ -43,6 +44,10 @@ def to_group(raw: Raw) -> Group:
     column = rating_column(raw)
     is_unrated = column in raw and raw[column] is None
     scores = [None] * len(completions) if is_unrated else take_list(raw, column)
+    if len(scores) != len(completions):
+        raise DataError(
+            f"expected one score for each of {len(completions)} completions, got {len(scores)} scores", field=column
+        )
     ratings = tuple([as_rating(score, column) for score in scores])
     return build_group(
         raw,

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from plaudit.errors import DataError
 from plaudit.formats.content import Raw, list_names
-from plaudit.formats.jsontext import not_utf8, parse_json
+from plaudit.formats.jsontext import BrokenJSONError, parse_json
 from plaudit.formats.limits import check_expansion, max_row_bytes, row_too_large
 from plaudit.formats.sources import Source, open_raw
 
@@ -39,6 +39,8 @@ MARK = b"plaudit"
 
 BATCH = 32
 """Rows that are made objects at once: each may be as large as a row can be, by a dictionary of a few bytes on disk."""
+_ESCAPED = re.compile("[\udc80-\udcff]")
+_TURNS_BEGIN = re.compile(r"\s*\[\s*\{\s*['\"](?:role|content)['\"]\s*:")
 _TURNS = re.compile(r"\s*\[\s*(\{.*\}\s*)?\]\s*", re.DOTALL)
 
 
@@ -46,7 +48,8 @@ def read_csv(file: BinaryIO, delimiter: str) -> Iterator[tuple[int, Raw | DataEr
     """Line and row, or what is wrong with the row, of a CSV file whose first row names the columns."""
     if csv.field_size_limit() < (1 << 30):
         csv.field_size_limit(min(sys.maxsize, (1 << 31) - 1))
-    text = io.TextIOWrapper(file, encoding="utf-8-sig", newline="")
+    # Bytes that are no text are found line by line: a strict decoder reads far ahead of the line that it fails in.
+    text = io.TextIOWrapper(file, encoding="utf-8-sig", errors="surrogateescape", newline="")
     lines = BoundedLines(text)
     reader = csv.reader(lines, delimiter=delimiter, strict=True)
     try:
@@ -74,8 +77,6 @@ def read_csv(file: BinaryIO, delimiter: str) -> Iterator[tuple[int, Raw | DataEr
             yield line, row
     except csv.Error as error:
         raise DataError(f"broken CSV came ({error}); mend the quotes, or write JSONL", line=reader.line_num) from None
-    except UnicodeDecodeError as error:
-        raise DataError(not_utf8(error).reason, line=reader.line_num) from None
     except DataError as error:
         raise DataError(error.reason, line=error.line or reader.line_num + 1, field=error.field) from None
     finally:
@@ -102,6 +103,9 @@ class BoundedLines:
         self._left -= len(line)
         if self._left < 0:
             raise row_too_large(self._limit)
+        if not line.isascii() and (escaped := _ESCAPED.search(line)):
+            byte = ord(escaped.group()) - 0xDC00
+            raise DataError(f"the byte 0x{byte:02X} came where UTF-8 text was needed; convert the file to UTF-8")
         if not line:
             raise StopIteration
         return line
@@ -113,10 +117,16 @@ def read_cells(header: list[str], cells: list[str]) -> Raw:
     for name, cell in zip(header, cells, strict=True):
         if name in STRUCTURED or name in NUMERIC or name in NAMES:
             if cell == "":
+                # A row without a rating has its column of scores: it may come before rows with one.
+                if name == "scores" and not {"labels", "chosen"} & set(header):
+                    row[name] = None
                 continue
             row[name] = read_structured(name, cell) if name not in NAMES else cell
         else:
-            row[name] = as_turns(cell)
+            try:
+                row[name] = as_turns(cell)
+            except DataError as error:
+                raise DataError(error.reason, field=name) from None
     return row
 
 
@@ -135,7 +145,12 @@ def as_turns(cell: str) -> Any:
     if _TURNS.fullmatch(cell):
         try:
             value = parse_json(cell)
-        except DataError:
+        except DataError as error:
+            if _TURNS_BEGIN.match(cell) or not isinstance(error, BrokenJSONError):
+                # Such as Python's repr, which pandas writes for a list: read as text, it would be scored as text.
+                raise DataError(
+                    f"expected a list of turns as JSON, got text that only looks like one ({error.reason})"
+                ) from None
             return cell
         if isinstance(value, list) and all(isinstance(turn, dict) and "role" in turn for turn in value) and value:
             return value
@@ -245,7 +260,11 @@ def clean_cell(value: Any) -> Any:
             if not is_turn or item is not None or name == "content"
         }
     if isinstance(value, bytes):
-        return base64.b64encode(value).decode("ascii")
+        # Some writers do not mark text as such. Other bytes are no text, and must not be taken for one.
+        try:
+            return value.decode("utf-8")
+        except UnicodeDecodeError:
+            return {"base64": base64.b64encode(value).decode("ascii")}
     if isinstance(value, Decimal):
         return float(value)
     if isinstance(value, datetime.date | datetime.time):

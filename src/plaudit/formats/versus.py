@@ -46,9 +46,11 @@ class Versus:
         return all(name in raw for name in self.fields) and self.find_word(raw[self.verdict]) is not None
 
     def find_word(self, value: object) -> int | None:
-        """Which word came: 0 the first answer, 1 the second, 2 neither."""
+        """Which word came: 0 the first answer, 1 the second, 2 neither. Tables give a number as text or as a float."""
         for place, word in enumerate(self.words):
-            if word is not None and type(value) is type(word) and value == word:
+            if word is None or type(value) not in (str, int, float):
+                continue
+            if value == word or (type(value) is str and value == str(word)):
                 return place
         return None
 
