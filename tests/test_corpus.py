@@ -23,9 +23,10 @@ from hypothesis import strategies as st
 
 from plaudit.corpus import Corpus, CorpusSettings, Part, read_corpus
 from plaudit.corpus.settings import name_parts
+from plaudit.corpus.sift import Ledger, Sieve
 from plaudit.errors import ConfigError, DataError
 from plaudit.formats import Columns
-from plaudit.group import Completion, Group, Ranking, Ratings
+from plaudit.group import Completion, Group, Label, Preference, Ranking, Ratings, Tie
 from plaudit.keys import opening_key, prompt_key
 
 Json = dict[str, Any]
@@ -587,6 +588,39 @@ class TestReading:
     def test_a_limit_is_at_least_one(self) -> None:
         with pytest.raises(ConfigError, match="limit 0"):
             Part(path="a", limit=0)
+
+
+def ledger_of(*groups: Group) -> Ledger:
+    sieve, ledger = Sieve(CorpusSettings(parts=(Part(path="a.jsonl"),)), is_training=False), Ledger()
+    for group in groups:
+        sifted = sieve.take(group)
+        assert sifted is not None
+        ledger.add(sifted)
+    return ledger
+
+
+def test_a_tie_contradicts_no_preference() -> None:
+    answers = tuple(Completion(content=text) for text in ("yes", "no"))
+
+    def judged(label: Label) -> Group:
+        return Group(prompt="q", completions=answers, labels=(label,))
+
+    better = [Preference(better=0, worse=1), Preference(better=1, worse=0)]
+    ties = [Tie(tie=(0, 1)), Tie(tie=(1, 0))]
+    # A tie says that neither is better, in whatever order it names the two.
+    for preference in better:
+        ledger = ledger_of(*map(judged, [ties[0], preference, *ties]))
+        assert ledger.count_conflicts() == (0, 0) and ledger.num_pairs == 1
+    assert ledger_of(*map(judged, ties)).num_pairs == 0
+    assert ledger_of(*map(judged, better)).count_conflicts() == (1, 0)
+
+
+def test_ratings_of_identical_completions_are_no_pair() -> None:
+    answers = tuple(Completion(content=text) for text in ("yes", "yes", "no"))
+    rated = Group(prompt="q", completions=answers, labels=(Ratings(ratings=(2.0, 1.0, 0.0)),))
+    swapped = Group(prompt="q", completions=answers, labels=(Ratings(ratings=(1.0, 2.0, 0.0)),))
+    ledger = ledger_of(rated, swapped)
+    assert ledger.num_pairs == 1 and ledger.count_conflicts() == (0, 0)
 
 
 def test_reading_data_does_not_wake_torch() -> None:

@@ -115,3 +115,49 @@ def test_an_empty_prompt_makes_no_turn(prompt: str | tuple[()]) -> None:
 def test_a_turn_without_text_reads_as_empty() -> None:
     call = ({"role": "assistant", "content": None, "tool_calls": [{"name": "f"}]}, {"role": "tool", "content": "4"})
     assert Completion(content=call).text == "\n4"
+
+
+PARTS = [{"type": "text", "text": "Hello "}, {"type": "text", "text": "there"}]
+
+
+def test_text_parts_become_the_text_of_their_turn() -> None:
+    parts = ({"role": "assistant", "content": PARTS, "name": "x"},)
+    assert Completion(content=parts).content == ({"role": "assistant", "content": "Hello there", "name": "x"},)
+    assert Completion(content=parts).text == "Hello there"
+    built = Group(
+        prompt=({"role": "user", "content": ("Hi", {"text": "!"})},), completions=(Completion(content=parts),)
+    )
+    assert built.conversation(0) == (
+        {"role": "user", "content": "Hi!"},
+        {"role": "assistant", "content": "Hello there", "name": "x"},
+    )
+    assert parts[0]["content"] is PARTS  # the caller's own rows stay as they are
+
+
+@pytest.mark.parametrize(
+    ("content", "named"),
+    [
+        ([{"type": "text", "text": "a"}, {"type": "image_url", "image_url": {"url": "x"}}], "'image_url'"),
+        ([{"type": "image"}], "'image'"),
+        ([{"type": "text", "text": 5}], "'text'"),
+        ([{"type": "text"}], "'text'"),
+        ([None], "'NoneType'"),
+        ([["a"]], "'list'"),
+        ({"text": "a"}, "dict"),
+        (5, "int"),
+        (True, "bool"),
+    ],
+)
+def test_content_that_is_no_text_is_refused(content: object, named: str) -> None:
+    for build in (
+        lambda: Completion(content=({"role": "assistant", "content": content},)),
+        lambda: Group(prompt=({"role": "user", "content": content},), completions=(Completion(content="a"),)),
+    ):
+        with pytest.raises(DataError, match="expected text") as caught:
+            build()
+        assert named in str(caught.value)
+
+
+def test_a_turn_without_content_has_no_text() -> None:
+    calls = ({"role": "assistant", "content": None, "tool_calls": [{"type": "function"}]},)
+    assert Completion(content=calls).text == "" and Completion(content=calls).content is calls

@@ -80,6 +80,15 @@ def test_without_a_prompt_the_shared_beginning_stands_for_it() -> None:
 
     same = [prompt_key(told("why?", *answers)) for answers in (("so", "sad"), ("because", "never"))]
     assert same[0] == same[1] != prompt_key(told("how?", "so", "sad"))
+    # The beginning is cut at its last line where it has several, so words that only these answers share are left out.
+    lines = [prompt_key(pair("", f"Why?\nIt is {a}", f"Why?\nIt is {b}")) for a, b in (("so", "sad"), ("blue", "not"))]
+    others = [prompt_key(pair("", f"Why?\nWe are {a}", f"Why?\nWe are {b}")) for a, b in (("so", "sad"),)]
+    assert lines[0] == lines[1] == others[0] == prompt_key(pair("", "why? so", "why? sad"))
+    # Without a line break it is cut at its last word, without a space there is no beginning that counts.
+    assert prompt_key(pair("", "why? so", "why? sad")) == prompt_key(pair("", "Why? no", "Why? never"))
+    assert prompt_key(pair("", "whyso", "whysad")) != prompt_key(pair("", "whyno", "whynever"))
+    # A beginning of white space is none.
+    assert prompt_key(pair("", "\n\nso", "\n\nsad")) != prompt_key(pair("", "\n\nno", "\n\nnever"))
     # No beginning is shared: the answers themselves tell one Group from another.
     assert prompt_key(pair("", "one", "two")) == prompt_key(pair("", "two", "one")) != prompt_key(pair("", "one", "x"))
     assert prompt_key(pair("", "one", "one")) != prompt_key(pair("", "two", "two"))
@@ -120,10 +129,9 @@ def test_an_answer_is_the_same_as_text_and_as_the_assistants_turn() -> None:
     assert content_key((assistant("a"), assistant("b"))) != content_key((assistant("ab"),))
 
 
-def test_what_is_no_text_can_be_told_apart() -> None:
-    picture = ({"role": "user", "content": [{"type": "image", "url": "a.png"}]},)
-    other = ({"role": "user", "content": [{"type": "image", "url": "b.png"}]},)
-    assert prompt_key(asked(picture)) != prompt_key(asked(other))
+def test_parts_and_half_characters_are_told_apart() -> None:
+    parts = [({"role": "user", "content": [{"type": "text", "text": text}]},) for text in ("why?", "how?")]
+    assert prompt_key(asked(parts[0])) == prompt_key(asked("why?")) != prompt_key(asked(parts[1]))
     assert prompt_key(asked("\ud800")) != prompt_key(asked("\ud801"))
 
 

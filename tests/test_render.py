@@ -276,6 +276,31 @@ def test_empty_completions_are_unscored_in_chats_and_in_plain_text() -> None:
         assert renderer.counts.unscored == {"empty completion": 3}
 
 
+@pytest.mark.parametrize("name", FAMILIES)
+def test_text_parts_render_as_their_text(name: str) -> None:
+    """Templates differ in what they make of a list of parts: some fail, others print Python's repr of it."""
+
+    def parts(text: str) -> list[dict[str, str]]:
+        return [{"type": "text", "text": text[:3]}, {"type": "text", "text": text[3:]}]
+
+    as_parts = Group(
+        prompt=({"role": "user", "content": parts("what is best?")},),
+        completions=tuple(
+            Completion(content=({"role": "assistant", "content": parts(text)},)) for text in ("it depends", " \n\n\n ")
+        ),
+    )
+    for settings_ in (RenderSettings(), RenderSettings(plain=True)):
+        renderer = Renderer(family(name), settings_)
+        [found], [expected] = renderer.render([as_parts]), renderer.render([chat("it depends", " ")])
+        if settings_.plain:
+            [expected] = renderer.render(
+                [Group(prompt=(user("what is best?"),), completions=(Completion(content=(user("it depends"),)),))]
+            )
+        assert found.ids[0] is not None and found.ids[0].tolist() == expected.ids[0].tolist()
+        # A blank answer in parts is a blank answer.
+        assert found.unscored == (None, "empty completion")
+
+
 def test_plain_text_is_one_string_with_bos_and_eos() -> None:
     group = pair("what is", " the best", " it</s>")
     for tokenizer, settings_ in [(make_tokenizer(), RenderSettings(plain=True)), (make_tokenizer(None), None)]:

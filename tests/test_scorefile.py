@@ -161,6 +161,20 @@ def test_rows_without_labels_beside_rows_with_them_stay_native(net: RewardModel,
     assert [row["labels"] for row in read_lines(out)][1::2] == [[], [], []]
 
 
+@pytest.mark.parametrize("suffix", [".jsonl", ".csv", ".parquet"])
+def test_ratings_that_come_late_are_kept(net: RewardModel, tmp_path: Path, suffix: str) -> None:
+    rows = [row | {"scores": None} for row in rated_rows(8)] + rated_rows(20)
+    data, first, second = write_lines(tmp_path / "in.jsonl", rows), tmp_path / f"1{suffix}", tmp_path / f"2{suffix}"
+    summary, _ = score_file(net, data, first)
+    assert (summary.gold, summary.replaced) == (20, 0)
+    score_file(net, first, second)
+    with Intake([str(second)], str(tmp_path / "3.jsonl")).reader() as reader:
+        found = [record.raw for record in reader.records()]
+    assert [row["gold_scores"] for row in found] == [row["scores"] or [None] * len(row["completions"]) for row in rows]
+    assert all(None not in row["scores"] for row in found)
+    assert labels_of(second) == labels_of(data)
+
+
 def test_gold_that_is_there_already_is_kept_and_one_row_is_said_as_one(net: RewardModel, tmp_path: Path) -> None:
     [row] = rated_rows(1)
     gold, out = [7.5] * len(row["completions"]), tmp_path / "out.jsonl"

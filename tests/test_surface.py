@@ -133,6 +133,17 @@ def test_strange_texts_are_measured() -> None:
     assert report is not None and 0 <= report.accuracy <= 1
 
 
+def test_text_parts_have_the_surface_of_their_text() -> None:
+    def in_parts(text: str) -> tuple[dict[str, object], ...]:
+        return ({"role": "assistant", "content": [{"type": "text", "text": text[:5]}, {"text": text[5:]}]},)
+
+    texts = answers(400)
+    in_turns = [tuple(({"role": "assistant", "content": text},) for text in pair_) for pair_ in texts]
+    plain = measure_surface([pair(f"q{n}", *sides) for n, sides in enumerate(in_turns)])
+    parts = measure_surface([pair(f"q{n}", *map(in_parts, sides)) for n, sides in enumerate(texts)])
+    assert plain is not None and plain == parts
+
+
 @pytest.mark.parametrize(
     ("name", "low", "high"),
     [

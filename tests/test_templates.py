@@ -9,7 +9,6 @@ from transformers import PreTrainedTokenizerFast
 from plaudit.errors import TemplateError
 from plaudit.templates import (
     choose_pad_id,
-    content_text,
     freeze_dates,
     is_empty,
     join_plain,
@@ -118,9 +117,7 @@ def test_without_a_spare_special_token_the_last_ordinary_one_pads() -> None:
         choose_pad_id(tokenizer, set(range(257)))
 
 
-def test_words_are_found_in_text_and_in_parts() -> None:
-    assert content_text("so") == "so" and content_text(None) == ""
-    assert content_text([{"type": "text", "text": "a"}, {"type": "image"}, {"type": "text", "text": "b"}]) == "ab"
+def test_blank_answers_are_empty() -> None:
     assert is_empty(" \n") and is_empty(()) and is_empty(({"role": "assistant", "content": None},))
     assert not is_empty("x") and not is_empty(({"role": "assistant", "content": [{"type": "text", "text": "x"}]},))
 

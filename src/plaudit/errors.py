@@ -4,6 +4,7 @@
     ├── InputError(ValueError)      the user's input; the command line exits 2
     │   ├── ConfigError             a setting: what came, what was needed, what to do
     │   ├── DataError               a row: file, line, field
+    │   │   └── CodingError         a whole column of labels whose coding is unknown
     │   ├── TemplateError           tokens: a template or a tokenizer that cannot be trusted
     │   ├── ModelError              a folder that is not the reward model it should be
     │   └── MissingExtraError(ImportError)   an extra that is not installed
@@ -43,6 +44,13 @@ class DataError(InputError):
             ]
         )
         super().__init__(f"{place}: {message}" if place else message)
+
+
+class CodingError(DataError):
+    """It is unknown what the values of a label column mean. `--bad-rows skip` does not apply.
+
+    Which rows would be skipped depends on their labels, so the labels that remain would be biased.
+    """
 
 
 class TemplateError(InputError):

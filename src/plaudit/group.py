@@ -122,23 +122,67 @@ class Ratings(Label):
         return tuple(range(len(self.ratings)))
 
 
+def content_text(content: object) -> str:
+    """The text of one turn's content: the text itself, the joined text parts of a list of parts, or nothing for None.
+
+    Raises DataError for anything else. An image cannot be scored by a model of text, and a Python repr must never
+    stand in for a text.
+    """
+    if isinstance(content, str):
+        return content
+    if content is None:
+        return ""
+    if not isinstance(content, list | tuple):
+        raise DataError(f"expected text or a list of text parts, got {type(content).__name__}", field="content")
+    texts = []
+    for part in content:
+        text = part.get("text") if isinstance(part, Mapping) and part.get("type", "text") == "text" else part
+        if not isinstance(text, str):
+            kind = part.get("type", "no type") if isinstance(part, Mapping) else type(part).__name__
+            raise DataError(
+                f"expected text parts, got a part of type {str(kind)[:40]!r}; plaudit scores text. Remove the part",
+                field="content",
+            )
+        texts.append(text)
+    return "".join(texts)
+
+
+def plain_turn(turn: Message) -> Message:
+    """The turn with its content as text: chat templates differ in what they make of a list of parts."""
+    content = turn.get("content")
+    return turn if isinstance(content, str) or content is None else {**turn, "content": content_text(content)}
+
+
+def plain_content(content: Content) -> Content:
+    """`content` whose turns hold text; the same object if they do already."""
+    if isinstance(content, str) or all(isinstance(turn.get("content"), str | None) for turn in content):
+        return content
+    return tuple([plain_turn(turn) for turn in content])
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Completion:
-    """One answer to the Group's prompt: text, or the turns that answer it."""
+    """One answer to the Group's prompt: text, or the turns that answer it. Text parts of a turn become its text."""
 
     content: Content
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "content", plain_content(self.content))
 
     @property
     def text(self) -> str:
         """The answer as text: the contents of its turns, joined by newlines."""
         if isinstance(self.content, str):
             return self.content
-        return "\n".join(str(m.get("content") or "") for m in self.content)
+        return "\n".join(m.get("content") or "" for m in self.content)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Group:
-    """One prompt, N completions, and the labels over them. Raises DataError if they do not fit together."""
+    """One prompt, N completions, and the labels over them. Raises DataError if they do not fit together.
+
+    Text parts of a turn become its text, here and in completions.
+    """
 
     prompt: Content
     completions: tuple[Completion, ...]
@@ -149,6 +193,7 @@ class Group:
     meta: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "prompt", plain_content(self.prompt))
         if not self.completions:
             raise DataError("a group without completions came, at least one was needed", field="completions")
         for label in self.labels:

@@ -20,11 +20,10 @@ import numpy as np
 
 from plaudit.encode import Encoder, Ids
 from plaudit.errors import ConfigError, DataError, TemplateError
-from plaudit.group import Group, Message
+from plaudit.group import Group, Message, content_text
 from plaudit.templates import (
     FROZEN_DATE,
     choose_pad_id,
-    content_text,
     is_empty,
     join_plain,
     read_template,

@@ -33,7 +33,7 @@ from plaudit import __version__
 from plaudit.adjust import forget_findings
 from plaudit.checkpoint import CARD, read_card
 from plaudit.errors import ConfigError, DataError, InputError, InternalError
-from plaudit.formats import Columns, Reader, Record, Row, RowWriter, native
+from plaudit.formats import Columns, Reader, Record, Row, RowWriter, native, scored
 from plaudit.formats.content import FRESH_SCORES, GOLD_SCORES, Raw
 from plaudit.formats.sources import Source, is_pipe, resolve_sources
 from plaudit.formats.writer import say_nulled
@@ -493,6 +493,9 @@ def _clear(summary: Summary, row: Row) -> Raw:
         cleared[GOLD_SCORES] = row.raw["scores"]
         came.discard("scores")
         summary.gold += 1
+    elif row.dialect is scored.DIALECT and row.raw.get(GOLD_SCORES) is None:
+        # The row was not rated. Without this column its new `scores` would be read as its ratings.
+        cleared[GOLD_SCORES] = [None] * len(row.group.completions)
     elif row.dialect is native.DIALECT and row.raw.get("labels") is None:
         cleared["labels"] = []
     summary.replaced += bool(came)

@@ -8,13 +8,13 @@ after an answer. Invariant: a `ChatTemplate` that exists renders the answer it i
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from plaudit.errors import TemplateError
-from plaudit.group import Content, Message
+from plaudit.group import Content, Message, content_text
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -169,15 +169,6 @@ def choose_pad_id(tokenizer: PreTrainedTokenizerBase, final_ids: set[int]) -> in
         f"every token of the vocabulary ({tokenizer.vocab_size}) can end a conversation, so none is left to pad with; "
         "add a pad token to the tokenizer"
     )
-
-
-def content_text(content: Any) -> str:
-    """The words of one turn's content: the text itself, the text parts of a list of parts, or nothing."""
-    if isinstance(content, str):
-        return content
-    if isinstance(content, (list, tuple)):
-        return "".join(str(part.get("text") or "") for part in content if isinstance(part, Mapping))
-    return ""
 
 
 def join_plain(prompt: Content, answer: Content) -> str:

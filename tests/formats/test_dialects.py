@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from plaudit.errors import ConfigError, DataError
+from plaudit.errors import CodingError, ConfigError, DataError
 from plaudit.formats import DIALECTS, Columns, detect_dialect, find_dialect
+from plaudit.formats.preference import vote_label
 from plaudit.group import Comparison, Group, Preference, Ranking, Ratings, Tie, pair
 
 U = {"role": "user", "content": "2+2?"}
@@ -203,10 +204,57 @@ def test_ballots_are_read_only_where_the_side_is_certain() -> None:
     ]
     words = read({"id": "1", "votes": {"x": "a1", "y": "a2", "z": "equal"}})
     assert [(c.better, c.is_tie) for c in words.comparisons()] == [(0, False), (1, False), (0, True)]
-    with pytest.raises(DataError, match="column `scale`"):
+    with pytest.raises(CodingError, match="column `scale`"):
         read(row | {"votes": {"x": 2, "y": 1}})
-    with pytest.raises(DataError, match="'maybe' came"):
+    with pytest.raises(CodingError, match="got 'maybe'"):
         read(row | {"votes": {"x": "maybe"}})
+
+
+@pytest.mark.parametrize("votes", [{"x": 0, "y": 1}, {"x": 1}, {"x": 0}, {"x": 1.0, "y": None}, {"x": 3, "y": 3}])
+def test_ballots_without_a_sign_or_a_scale_are_refused(votes: dict[str, Any]) -> None:
+    row = {"prompt": "p", "response_a": "a", "response_b": "b", "votes": votes}
+    for scale in ({}, {"scale": None}, {"scale": ""}):
+        with pytest.raises(CodingError, match="expected signed votes or a scale") as caught:
+            DIALECTS["ballots"].read(row | scale)
+        assert caught.value.field == "votes" and "'1 a better, 2 b better, 0 tie'" in caught.value.reason
+
+
+@pytest.mark.parametrize(
+    ("scale", "votes", "expected"),
+    [
+        ("0 a better, 1 b better", {"x": 0, "y": 1}, [1, -1]),
+        ("1 A better, 2 B better, 0 a tie", {"x": 1, "y": 2, "z": 0}, [1, -1, 0]),
+        ("1 a, 2 tie, 3 b", {"x": 1, "y": 2, "z": 3}, [1, 0, -1]),
+        ("1 a, -1 b, 2 tie", {"x": 1, "y": -1, "z": 2}, [1, -1, 0]),
+        ("2 a clearly better .. 0 tie .. -2 b clearly better", {"x": 2, "y": -1, "z": 0, "w": 1}, [2, -1, 0, 1]),
+        ("-2 a clearly better .. 2 b clearly better", {"x": -2, "y": 1, "z": 0}, [2, -1, 0]),
+        ("over 0 a better, 0 tie, under 0 b better", {"x": 0, "y": 1}, [0, 1]),
+    ],
+)
+def test_a_scale_decides_what_a_vote_means(scale: str, votes: dict[str, Any], expected: list[float]) -> None:
+    row = {"prompt": "p", "response_a": "a", "response_b": "b", "votes": votes, "scale": scale}
+    labels = DIALECTS["ballots"].read(row).labels
+    assert labels == tuple(vote_label(vote, by) for by, vote in zip(votes, expected, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("scale", "votes", "field"),
+    [
+        ("1 a better", {"x": 1}, "scale"),
+        ("-1 = B, 1 = A", {"x": 1, "y": -1}, "scale"),
+        ("likert", {"x": -1}, "scale"),
+        (3, {"x": -1}, "scale"),
+        ("1 a, 1 b", {"x": 1}, "scale"),
+        ("1 a better, 2 b better", {"x": 3}, "votes"),
+        ("1 a better, 2 b better", {"x": -1}, "votes"),
+        ("1 a better, 2 b better", {"x": 1.5}, "votes"),
+    ],
+)
+def test_a_scale_that_does_not_decide_is_refused(scale: object, votes: dict[str, Any], field: str) -> None:
+    row = {"prompt": "p", "response_a": "a", "response_b": "b", "votes": votes, "scale": scale}
+    with pytest.raises(CodingError) as caught:
+        DIALECTS["ballots"].read(row)
+    assert caught.value.field == field
 
 
 def test_a_tie_in_which_both_are_bad_stays_marked() -> None:

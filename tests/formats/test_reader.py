@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from plaudit.errors import ConfigError, DataError
+from plaudit.errors import CodingError, ConfigError, DataError
 from plaudit.formats import Columns, Reader, read_groups
+from plaudit.group import Completion, Group, Preference, Ratings
 
 GOOD: dict[str, Any] = {"prompt": "p", "chosen": "a", "rejected": "b"}
 
@@ -31,9 +32,193 @@ def failure(*args: Any, **options: Any) -> DataError:
 def test_labels_that_come_late_in_a_file_of_rated_rows_are_no_extra(tmp_path: Path) -> None:
     rated = {"prompt": "p", "completions": ["a", "b"], "scores": [1, 2]}
     path = lines(tmp_path / "a.jsonl", *[rated] * 20, rated | {"labels": [{"better": 0, "worse": 1}]})
-    with pytest.raises(DataError, match="began as scored rows; force --format native, or --format scored to leave it"):
+    with pytest.raises(DataError, match="scored rows, as the file began, got a row that reads as native"):
         list(read_groups(path))
     assert [group.labels[0].by for group in read_groups(path, format="scored")] == ["scores"] * 21
+
+
+BALLOT: dict[str, Any] = {"prompt": "p", "response_a": "a", "response_b": "b"}
+
+
+def test_ambiguous_votes_refuse_the_file_even_where_bad_rows_are_skipped(tmp_path: Path) -> None:
+    """Keeping the rows that happen to be readable would keep unanimous 1s and drop every row with a 2."""
+    rows = [BALLOT | {"votes": {"x": 1 + k % 2, "y": 1}} for k in range(20)]
+    path = lines(tmp_path / "a.jsonl", *rows)
+    error = failure(path, bad_rows=f"skip={tmp_path / 'bad.jsonl'}")
+    assert isinstance(error, CodingError) and (error.line, error.field) == (1, "votes")
+    assert str(path) in str(error) and "`scale`" in str(error)
+
+
+def test_ambiguous_votes_that_come_late_refuse_the_file(tmp_path: Path) -> None:
+    rows = [BALLOT | {"votes": {"x": "a", "y": "b"}}] * 20 + [BALLOT | {"votes": {"x": 0, "y": 1}}]
+    error = failure(lines(tmp_path / "a.jsonl", *rows), bad_rows=f"skip={tmp_path / 'bad.jsonl'}")
+    assert isinstance(error, CodingError) and error.line == 21
+
+
+def test_signed_votes_are_read_in_rows_without_a_vote_below_zero(tmp_path: Path) -> None:
+    rows = [BALLOT | {"votes": {"x": 1, "y": 0}}, BALLOT | {"votes": {"x": -1, "y": 0}}] + [
+        BALLOT | {"votes": {"x": 1, "y": 2}}
+    ] * 20
+    groups = list(read_groups(lines(tmp_path / "a.jsonl", *rows)))
+    assert [[(c.better, c.is_tie) for c in group.comparisons()] for group in groups[:3]] == [
+        [(0, False), (0, True)], [(1, False), (0, True)], [(0, False), (0, False)],
+    ]  # fmt: skip
+    assert len(groups) == 22
+
+
+def test_verdicts_in_an_unknown_code_refuse_the_file_even_where_bad_rows_are_skipped(tmp_path: Path) -> None:
+    """Labels 0 and 1 in LLMBar's columns: the rows with 1 alone would all say that the first output is better."""
+    rows = [{"input": "q", "output_1": "a", "output_2": "b", "label": k % 2} for k in range(20)]
+    error = failure(lines(tmp_path / "a.jsonl", *rows), bad_rows=f"skip={tmp_path / 'bad.jsonl'}")
+    assert isinstance(error, CodingError) and (error.line, error.field) == (1, "label")
+
+
+RATED: dict[str, Any] = {"prompt": "p", "completions": ["a", "b"], "scores": [1, 2]}
+
+
+def test_ratings_that_come_late_are_read(tmp_path: Path) -> None:
+    path = lines(tmp_path / "a.jsonl", *[RATED | {"scores": None}] * 8, *[RATED] * 100)
+    with Reader(path) as reader:
+        labels = [row.group.labels for row in reader]
+    assert reader.dialect == "scored"
+    assert (
+        labels == [(Ratings(ratings=(None, None), by="scores"),)] * 8 + [(Ratings(ratings=(1, 2), by="scores"),)] * 100
+    )
+
+
+@pytest.mark.parametrize(
+    ("first", "late", "field", "kind"),
+    [
+        ({"prompt": "p", "completions": ["a", "b"]}, RATED, "scores", "scored"),
+        ({"prompt": "p", "completions": ["a", "b"]}, RATED | {"scores": None, "gold_scores": [1, 2]}, "gold_scores",
+         "scored"),
+        ({"prompt": "p", "completions": ["a", "b"], "labels": []}, RATED, "scores", "scored"),
+        (RATED, RATED | {"labels": {"better": 0, "worse": 1}}, "labels", "native"),
+        (GOOD | {"chosen_model": "m", "rejected_model": "n"}, GOOD | {"votes": [1]}, "votes", "votes"),
+        ({"chosen": "Human: a", "rejected": "Human: b"}, {"chosen": "Human: a", "rejected": "Human: b", "votes": [1]},
+         "votes", "votes"),
+        ({"chosen": "a", "rejected": "b"}, {"chosen": "Human: a", "rejected": "Human: b"}, None, "hh"),
+        ({"prompt": "p", "response_1": "a", "response_2": "b", "scores": [1, 0]},
+         {"prompt": "p", "response_1": "a", "response_2": "b", "scores": [1, 0], "winner": "model_b"}, "winner",
+         "ppe-preference"),
+        (GOOD, GOOD | {"completions": ["a", "b"], "scores": [1, 2]}, "scores", "scored"),
+    ],
+)  # fmt: skip
+def test_label_columns_that_come_late_are_refused(
+    tmp_path: Path, first: dict[str, Any], late: dict[str, Any], field: str | None, kind: str
+) -> None:
+    error = failure(lines(tmp_path / "a.jsonl", *[first] * 20, late))
+    assert (error.line, error.field) == (21, field) and f"reads as {kind}. Force --format {kind}" in error.reason
+    assert len(list(read_groups(lines(tmp_path / "b.jsonl", *[first] * 20)))) == 20
+
+
+def test_rows_that_say_the_same_in_two_dialects_may_share_a_file(tmp_path: Path) -> None:
+    named = GOOD | {"chosen_model": "m", "rejected_model": "n"}
+    three = {"prompt": "p", "chosen": ["a", "b", "c"], "rejected": ["d", "e", "f"]}
+    for name, rows in {
+        "a": [*[GOOD] * 20, named],
+        "b": [*[named] * 20, GOOD],
+        "c": [*[GOOD | {"votes": [1]}] * 20, GOOD, named],
+        "d": [*[three | {"chosen": ["a"]}] * 20, three],
+    }.items():
+        assert len(list(read_groups(lines(tmp_path / f"{name}.jsonl", *rows)))) == len(rows)
+
+
+def test_ratings_that_come_late_in_a_csv_file_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    cells = 'p,"[""a"",""b""]",'
+    path.write_text("prompt,completions,scores\n" + f"{cells}\n" * 9 + f'{cells}"[1,2]"\n' * 9)
+    assert [group.labels[0].indices() for group in read_groups(path)] == [(0, 1)] * 18
+    assert [bool(list(group.comparisons())) for group in read_groups(path)] == [False] * 9 + [True] * 9
+
+
+@pytest.mark.parametrize(
+    ("row", "field"),
+    [
+        ({"prompt": "p", "completions": ["a", "b"], "labels": 0}, "labels"),
+        ({"prompt": "p", "completions": ["a", "b"], "labels": False}, "labels"),
+        ({"prompt": "p", "completions": ["a", "b"], "labels": ""}, "labels"),
+        ({"prompt": "p", "completions": ["a", "b"], "labels": {}}, "labels"),
+        ({"prompt": "p", "completions": ["a", "b"], "labels": [], "meta": []}, "meta"),
+        ({"prompt": "p", "completions": ["a", "b"], "labels": [], "meta": 0}, "meta"),
+        (RATED | {"scores": [1]}, "scores"),
+        (RATED | {"scores": []}, "scores"),
+        ({"prompt": "p", "response_1": "a", "response_2": "b", "response_4": "d", "scores": [1, 0]}, "scores"),
+    ],
+)
+def test_values_that_only_look_like_nothing_are_refused(tmp_path: Path, row: dict[str, Any], field: str) -> None:
+    error = failure(lines(tmp_path / "a.jsonl", row))
+    assert (error.line, error.field) == (1, field)
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        "[{'role': 'user', 'content': 'x'}]",
+        "[{'content': 'x', 'role': 'user'}\n {'content': 'y', 'role': 'assistant'}]",
+        '[{"role": "user", "role": "x", "content": "y"}]',
+        '[{"role": "user", "content": "y"]}]',
+    ],
+)
+def test_turns_in_csv_that_are_no_json_are_refused(tmp_path: Path, cell: str) -> None:
+    """pandas writes Python's repr of a list; read as text, it would be scored as text."""
+    path = tmp_path / "a.csv"
+    path.write_text('prompt,chosen,rejected\np,a,b\n"' + cell.replace('"', '""') + '",a,b\n')
+    error = failure(path)
+    assert (error.line, error.field) == (3, "prompt") and "expected a list of turns as JSON" in error.reason
+
+
+def test_text_in_csv_that_is_no_list_of_turns_stays_text(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    texts = ["[{x}]", "[{}]", "[ ]", "[{'a': 1}]", "[{'role'}]", "see [{'role': 'user'}] there"]
+    path.write_text("chosen,rejected\n" + "".join(f'"{text}",b\n' for text in texts))
+    assert [group.completions[0].text for group in read_groups(path)] == texts
+
+
+def test_bytes_of_a_csv_file_that_are_no_text_name_their_line(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_bytes(b"chosen,rejected\n" + "é,b\n".encode() * 700 + b"\xe9,b\n" + b"a,b\n" * 5)
+    error = failure(path)
+    assert error.line == 702 and "0xE9" in error.reason
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.jsonl"])
+def test_a_verdict_may_be_a_number_as_tables_give_it(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    if name == "a.csv":
+        path.write_text("input,output_1,output_2,label\nq,a,b,1\nq,a,b,2\n")
+    else:
+        lines(path, *[{"input": "q", "output_1": "a", "output_2": "b", "label": label} for label in (1.0, 2.0)])
+    assert [group.labels[0].indices() for group in read_groups(path)] == [(0, 1), (1, 0)]
+
+
+def test_scores_that_are_no_list_are_refused(tmp_path: Path) -> None:
+    error = failure(lines(tmp_path / "a.jsonl", RATED | {"scores": {"helpful": [1, 2]}}))
+    assert (error.line, error.field) == (1, "scores")
+
+
+def test_chosen_and_rejected_beside_completions_are_a_preference(tmp_path: Path) -> None:
+    """Read as native rows, the columns would be extras, and the preference in them ignored."""
+    [group] = read_groups(lines(tmp_path / "a.jsonl", GOOD | {"completions": ["a", "b"]}))
+    assert group.labels == (Preference(better=0, worse=1),)
+
+
+def test_text_parts_are_read_as_text_and_other_parts_are_refused(tmp_path: Path) -> None:
+    def turns(role: str, *texts: str) -> list[dict[str, Any]]:
+        return [{"role": role, "content": [{"type": "text", "text": text} for text in texts]}]
+
+    row = {"prompt": "p", "chosen": turns("user", "p") + turns("assistant", "Hello ", "there"), "rejected": "b"}
+    row["rejected"] = turns("user", "p") + turns("assistant", "b")
+    [group] = read_groups(lines(tmp_path / "a.jsonl", row))
+    # The prompt is found again in the conversations, and read once.
+    assert group == Group(
+        prompt=({"role": "user", "content": "p"},),
+        completions=tuple(Completion(content=({"role": "assistant", "content": t},)) for t in ("Hello there", "b")),
+        labels=(Preference(better=0, worse=1),),
+    )
+    image = {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}
+    error = failure(lines(tmp_path / "b.jsonl", row, {"prompt": [image], "chosen": "a", "rejected": "b"}))
+    assert (error.line, error.field) == (2, "prompt") and "got a part of type 'image_url'" in error.reason
 
 
 def test_the_choice_of_a_dialect_is_said(tmp_path: Path) -> None:
@@ -94,7 +279,7 @@ def test_broken_json_names_its_line(tmp_path: Path) -> None:
         ('{"prompt": "p", "rejected": "b"}', "text or a list of turns was needed"),
         ('{"prompt": "p", "chosen": null, "rejected": "b"}', "null came, text or a list of turns was needed"),
         ('{"chosen": "a", "rejected": "b", "margin": "big"}', "a text ('big') came, a number was needed"),
-        ('{"chosen": "a", "rejected": "b", "votes": [1]}', "force --format votes"),
+        ('{"chosen": "a", "rejected": "b", "votes": [1]}', "Force --format votes"),
     ],
 )
 def test_a_bad_row_is_one_sentence_with_file_and_line(tmp_path: Path, line: str, said: str) -> None:
@@ -181,7 +366,7 @@ def test_votes_that_begin_late_are_found_or_refused(tmp_path: Path) -> None:
     early = Reader(lines(tmp_path / "a.jsonl", GOOD, vote))
     assert [len(row.group.labels) for row in early] == [1, 2] and early.dialect == "votes"
     late = lines(tmp_path / "b.jsonl", *[GOOD] * 20, vote)
-    assert "force --format votes" in str(failure(late))
+    assert "Force --format votes" in str(failure(late))
     forced = [row.group for row in Reader(late, format="preference")]
     assert len(forced) == 21 and forced[20].meta == {"votes": [1, -1]}
 

@@ -81,16 +81,30 @@ def test_a_json_document_counts_lines_and_says_where_rows_were(tmp_path: Path) -
     ("text", "line", "said"),
     [
         ('[{"chosen": "a", "rejected": "b"},\n{"chosen" "a"}]', 2, "broken JSON"),
-        ('[{"chosen": "a", "rejected": "b"}\n{"chosen": "a"}]', 2, "where ',' was needed"),
+        ('[{"chosen": "a", "rejected": "b"}\n{"chosen": "a"}]', 2, "expected ',' after a row, got '{'"),
         ('[{"chosen": "a", "rejected": "b"}', 1, "the end of the file"),
-        ('[{"chosen": "a", "rejected": "b"}]\nmore', 2, "after the end of the list"),
+        ('[{"chosen": "a", "rejected": "b"}]\nmore', 2, "expected the end of the file after the document, got 'm'"),
         ('[{"chosen": "a", "rejected": "b"},\n"x"]', 2, "a text came, a JSON object was needed"),
         (
             '{"train": [{"chosen": "a", "rejected": "b"}], "test": [{"a": 1}]}',
             1,
-            "two lists of rows, 'train' and 'test'",
+            "expected one list of rows, got two, 'train' and 'test'",
         ),
         ('{"a": [{"chosen": "a", "rejected": "b"}], "b": NaN}', 1, "NaN came"),
+        ('{"data": [{"chosen": "a", "rejected": "b"}]} garbage', 1, "expected the end of the file after the document"),
+        ('{"data": [{"chosen": "a", "rejected": "b"}]}\n{"data": []}', None, "columns data came"),
+        ('{"data": [{"chosen": "a", "rejected": "b"}]}\n]', 2, "expected the end of the file"),
+        ('{"data": [{"chosen": "a", "rejected": "b"}]', 1, "the end of the file"),
+        ('{"data": [{"chosen": "a", "rejected": "b"}],}', 1, "expected a key in quotes, got '}'"),
+        ('{"v": 1, "v": 2, "data": [{"chosen": "a", "rejected": "b"}]}', 1, "'v' twice"),
+        ('{"v" 1, "data": [{"chosen": "a", "rejected": "b"}]}', 1, "expected ':' after a key"),
+        ('{"chosen": "a", "rejected": "b"}\ngarbage', 2, "broken JSON"),
+        ('{"chosen": "a", "rejected": "b"},\n{"chosen": "a", "rejected": "b"}', 1, "broken JSON"),
+        ('[{"chosen": "a", "rejected": "b"},]', 1, "broken JSON"),
+        ('[,{"chosen": "a", "rejected": "b"}]', 1, "broken JSON"),
+        ('[{"chosen": "a", "rejected": "b"}', 1, "the end of the file"),
+        ('[{"chosen": "a", "rejected": "b"},\n{"chosen": "a', 2, "broken JSON"),
+        ('[{"chosen": "a", "rejected": "b"},\n{"chosen": "a",\n"rejected" 1}]', 3, "broken JSON"),
         ("3", 1, "a JSON list of rows"),
         ("[]", None, "no rows came"),
         ('{"columns": {"chosen": ["a"]}}', None, "columns columns came"),
@@ -102,6 +116,74 @@ def test_a_broken_document_is_one_sentence(tmp_path: Path, text: str, line: int 
     with pytest.raises(DataError) as caught:
         list(Reader(path))
     assert said in str(caught.value) and caught.value.file == str(path) and caught.value.line == line
+
+
+def test_text_after_a_document_is_refused_however_long_the_document_is(tmp_path: Path) -> None:
+    """Two objects around lists of rows, one after the other: the second one's rows would be lost."""
+    path, text = tmp_path / "a.json", json.dumps({"data": [{"chosen": "a", "rejected": "b"}] * 40_000})
+    for more in (text, "\n]"):
+        path.write_text(text + more)
+        with pytest.raises(DataError, match="expected the end of the file after the document"):
+            raws(path)
+    path.write_text(text + " \n")
+    assert len(raws(path)) == 40_000
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"chosen": "a", "chosen": "b", "rejected": "c"}',
+        '{"chosen": "\\ud800", "rejected": "c"}',
+        '{"chosen": "a", "rejected": "c", "margin": NaN}',
+        '{"chosen": "a", "rejected": "c", "margin": 1e999}',
+        '{"chosen": "a", "rejected": "c", "x": ' + "[" * 3000 + "]" * 3000 + "}",
+        "[1, 2]",
+    ],
+)
+def test_a_row_of_a_document_that_json_refuses_is_a_bad_row(tmp_path: Path, text: str) -> None:
+    """Its brackets and quotes are whole, so where the next row begins is certain."""
+    path, good = tmp_path / "a.json", '{"chosen": "a", "rejected": "b"}'
+    path.write_text(f"[{good},\n{text},\n{good}]")
+    with Reader(path, bad_rows=f"skip={tmp_path / 'bad.jsonl'}") as reader:
+        assert [row.line for row in reader] == [1, 3]
+    assert reader.num_bad == 1
+
+
+@pytest.mark.parametrize("name", ["a.json", "a.jsonl"])
+def test_a_first_row_of_many_megabytes_is_read(tmp_path: Path, name: str) -> None:
+    row = {"prompt": [{"role": "user", "content": 'é\\"' * 600_000}], "completions": ["a", "b"], "labels": []}
+    path = tmp_path / name
+    for rows in ([row, row], [row, {**row, "prompt": "p"}]):
+        path.write_text("\n".join(map(json.dumps, rows)))
+        assert raws(path) == rows
+    if name == "a.json":
+        for text in (json.dumps([row, row]), json.dumps(row, indent=1), json.dumps({"rows": [row, row]})):
+            path.write_text(text, encoding="utf-8")
+            assert raws(path)[0] == row
+
+
+@pytest.mark.parametrize("piece", [1, 2, 3, 7, 64])
+@pytest.mark.parametrize("layout", ["list", "object", "lines", "indented", "one"])
+def test_where_a_piece_ends_makes_no_difference(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, piece: int, layout: str
+) -> None:
+    monkeypatch.setattr("plaudit.formats.rows.PIECE", piece)
+    texts = ['"', "\\", '\\"', "]}{[", "é𝒳", "\n\t", "", "\\\\", "a,b:c"]
+    rows = [{"chosen": a, "rejected": b, "margin": -1.5e-7, "x": {"y": [None, [{}], a]}} for a in texts for b in texts]
+    rows = rows[:1] if layout == "one" else rows
+    text = {
+        "list": json.dumps(rows, ensure_ascii=False),
+        "object": json.dumps({"v": 1.25, "s": 'a"]', "none": [], "rows": rows, "last": [True]}),
+        "lines": "\n".join(map(json.dumps, rows)) + "\n",
+        "indented": json.dumps(rows, indent=3),
+        "one": "\ufeff" + json.dumps(rows[0], indent=1),
+    }[layout]
+    path = tmp_path / "a.json"
+    path.write_text(text, encoding="utf-8")
+    if layout == "object" and piece < 64:
+        # What is no row and holds a list of rows has to show within the first piece.
+        return
+    assert raws(path) == rows
 
 
 def test_rows_larger_than_a_piece_are_read(tmp_path: Path) -> None:
@@ -152,6 +234,20 @@ def test_a_foreign_parquet_file_is_read_as_json_would_be(tmp_path: Path) -> None
     assert first.prompt == ({"role": "user", "content": "p"},) and second.prompt == tuple(turns[1])
     assert [next(group.comparisons()).margin for group in (first, second)] == [None, 1.5]
     assert first.meta == {"day": "2026-01-02T00:00:00"}
+
+
+def test_text_that_a_parquet_file_does_not_mark_as_text_is_read(tmp_path: Path) -> None:
+    """Read as base64, it would be scored as base64."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"chosen": ["é".encode(), b"b"], "rejected": [b"c", b"\xff"]}), path)
+    reader = iter(Reader(path))
+    assert next(reader).raw == {"chosen": "é", "rejected": "c"}
+    with pytest.raises(DataError, match="an object came, text or a list of turns was needed") as caught:
+        next(reader)
+    assert (caught.value.line, caught.value.field) == (2, "rejected")
 
 
 def test_folders_globs_and_several_names(tmp_path: Path) -> None:

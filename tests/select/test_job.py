@@ -153,3 +153,23 @@ def test_intervals_cover_the_truth(tmp_path: Path) -> None:
         assert interval is not None
         held += interval[0] <= truth <= interval[1]
     assert 180 <= held <= 199, held
+
+
+@pytest.mark.parametrize(("rule", "shape"), [("best", "rs"), ("conditional", "csft"), ("pairs", "iter_dpo")])
+def test_text_parts_are_written_as_text(tmp_path: Path, rule: str, shape: str) -> None:
+    def turns(role: str, text: str) -> list[dict[str, Any]]:
+        return [{"role": role, "content": [{"type": "text", "text": text[:2]}, {"type": "text", "text": text[2:]}]}]
+
+    texts = ["Hello there", "Good day to you"]
+    plain = {"id": "q", "prompt": "How do you do?", "completions": texts, "labels": [], "scores": [1.0, 0.0]}
+    parts = plain | {
+        "prompt": turns("user", "How do you do?"),
+        "completions": [turns("assistant", text) for text in texts],
+    }
+    found = []
+    for name, row in (("plain", plain), ("parts", parts)):
+        path, out = tmp_path / f"{name}.jsonl", tmp_path / f"{name}.out.jsonl"
+        path.write_text(json.dumps(row) + "\n", encoding="utf-8")
+        summary = select_rows([str(path)], str(out), SelectSettings(rule=rule, shape=shape))
+        found.append((written(out), summary.all.length.value, summary.chosen.length.value))
+    assert found[0] == found[1]

@@ -4,6 +4,7 @@ The second room of the river; it knows `errors` and `group` only. In reading ord
 
     jsontext    JSON text, strictly                      content    what a field may hold
     dialect     the record that each dialect fills       native, preference, ... one dialect a file
+    limits      how large a row may be, how far compressed data may expand
     table       all dialects, and which one a row is     sources    names -> what can be opened
     tables      CSV, Parquet, Arrow; `hub` beside it      rows      a source -> rows with their lines
     reader      rows -> Groups, bad rows, notes          writer     rows -> a file that is whole or not there

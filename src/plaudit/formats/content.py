@@ -11,7 +11,7 @@ from typing import Any
 
 from plaudit.errors import DataError
 from plaudit.formats.jsontext import name_type
-from plaudit.group import Completion, Content, Group, Label, Message, Preference
+from plaudit.group import Completion, Content, Group, Label, Message, Preference, plain_turn
 
 Raw = dict[str, Any]
 
@@ -44,10 +44,13 @@ def as_turn(turn: Any, field: str) -> Message:
     """One turn: a role, and the content that goes with it."""
     if type(turn) is dict and type(turn.get("role")) is str:
         content = turn.get("content")
-        if type(content) is str or (content is None and len(turn) > 2) or (isinstance(content, list) and content):
+        if type(content) is str or (content is None and (len(turn) > 2 or "tool_calls" in turn)):
             return turn
-        if content is None and "tool_calls" in turn:
-            return turn
+        if isinstance(content, list) and content:
+            try:
+                return plain_turn(turn)
+            except DataError as error:
+                raise DataError(error.reason, field=field) from None
         raise DataError(f"a turn of role {turn['role']!r} came without content; text was needed", field=field)
     came = f"an object with {list_names(turn)}" if isinstance(turn, dict) else name_type(turn)
     raise DataError(f"{came} came as a turn, an object with `role` and `content` was needed", field=field)

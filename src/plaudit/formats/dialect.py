@@ -7,7 +7,7 @@ fit.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from plaudit.errors import DataError
@@ -59,8 +59,10 @@ def no_advice(raw: Raw) -> str | None:
 class Dialect:
     """How one kind of row is recognised, read and written.
 
-    `yields_to` names columns that say it is another kind, and that kind; `advise` what a person should know of a file
-    that begins so. `is_rated` says that the labels are in the column `scores`, which scoring a file would replace.
+    `also_reads` names other dialects whose rows this one reads with the same meaning; any other row in a file that
+    began in this dialect is refused. `advise` says what a person should know of a file that begins so. `is_rated` says
+    that the labels are in the column `scores`, which scoring a file would replace. `for_file` gets a file's first rows
+    and returns the dialect that reads the whole file, for codings that one row alone does not decide.
     """
 
     name: str
@@ -69,9 +71,10 @@ class Dialect:
     detect: Callable[[Raw], bool]
     to_group: Callable[[Raw], Group]
     to_row: Callable[[Group], Raw]
-    yields_to: tuple[tuple[str, str], ...] = ()
+    also_reads: tuple[str, ...] = ()
     advise: Callable[[Raw], str | None] = no_advice
     is_rated: bool = False
+    for_file: Callable[[Sequence[Raw]], Dialect] | None = None
 
     def describe(self) -> str:
         """One line for a person: the name, what the rows are, the columns they need."""

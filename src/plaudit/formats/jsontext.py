@@ -16,6 +16,14 @@ from plaudit.errors import DataError
 MEND = "mend the row, or set it aside with --bad-rows skip=PATH"
 
 
+class BrokenJSONError(DataError):
+    """Text that is no JSON; `lineno` counts the lines of the text from 1."""
+
+    def __init__(self, message: str, lineno: int) -> None:
+        super().__init__(message)
+        self.lineno = lineno
+
+
 class RefusedJSON(ValueError):
     """JSON that is well formed and still not acceptable; a kind of its own because reading on will not mend it."""
 
@@ -54,8 +62,9 @@ def parse_json(text: str) -> Any:
     except RefusedJSON as error:
         raise DataError(f"{error}; {MEND}") from None
     except json.JSONDecodeError as error:
-        raise DataError(
-            f"broken JSON came ({error.msg}, column {error.pos + 1}), one whole JSON object was needed; {MEND}"
+        raise BrokenJSONError(
+            f"broken JSON came ({error.msg}, column {error.colno}), one whole JSON object was needed; {MEND}",
+            error.lineno,
         ) from None
     except ValueError as error:
         raise DataError(f"JSON that Python refuses came ({error}); {MEND}") from None

@@ -32,19 +32,23 @@ _LABEL_KEYS = frozenset({"better", "worse", "margin", "tie", "order", "ratings",
 
 
 def detect(raw: Raw) -> bool:
-    """A prompt and a list of completions that are text or turns; scores without labels are another dialect."""
+    """A prompt and a list of completions that are text or turns; scores without labels are another dialect.
+
+    So are `chosen` and `rejected` without labels: they say a preference, which native rows would keep as mere extras.
+    """
     completions = raw.get("completions")
     if "prompt" not in raw or not isinstance(completions, list):
         return False
     if raw.get("labels") is not None:
         return True
-    return not any(isinstance(item, dict) for item in completions)
+    return not any(isinstance(item, dict) for item in completions) and not {"chosen", "rejected"} <= raw.keys()
 
 
 def to_group(raw: Raw) -> Group:
     """The Group of a native row; columns of other names join `meta`."""
     completions = take_list(raw, "completions")
-    meta = raw.get("meta") or {}
+    meta = raw.get("meta")
+    meta = {} if meta is None else meta
     if not isinstance(meta, dict):
         raise wrong(meta, "meta", "an object")
     rest = {name: value for name, value in raw.items() if name not in _OWN}
@@ -54,7 +58,8 @@ def to_group(raw: Raw) -> Group:
         raise DataError(
             "it stands in the row and in `meta` with different values; one of the two was needed", field=clash[0]
         )
-    labels = raw.get("labels") or ()
+    labels = raw.get("labels")
+    labels = () if labels is None else labels
     if not isinstance(labels, list | tuple):
         raise wrong(labels, "labels", "a list")
     return Group(

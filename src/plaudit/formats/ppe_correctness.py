@@ -6,6 +6,8 @@ and 0. A row that was scored by a model since has them in `gold_scores`.
 
 from __future__ import annotations
 
+import re
+
 from plaudit.errors import DataError
 from plaudit.formats.content import (
     Raw,
@@ -24,6 +26,8 @@ from plaudit.formats.dialect import Dialect
 from plaudit.formats.scored import BY, only_ratings
 from plaudit.group import Group, Ratings
 
+_RESPONSE = re.compile(r"response_\d+")
+
 
 def detect(raw: Raw) -> bool:
     """A prompt, numbered responses, and a list of scores."""
@@ -38,7 +42,9 @@ def to_group(raw: Raw) -> Group:
     scores = take_list(raw, column)
     names = [f"response_{place}" for place in range(1, len(scores) + 1)]
     lost = [name for name in names if raw.get(name) is None]
-    if lost or f"response_{len(scores) + 1}" in raw:
+    # Of tables, a response that a row does not have is null.
+    extra = [name for name in raw if _RESPONSE.fullmatch(name) and name not in names and raw[name] is not None]
+    if lost or extra:
         raise DataError(
             f"{len(scores)} scores came, and not as many responses; one score a response was needed", field=column
         )
@@ -58,7 +64,7 @@ def to_row(group: Group) -> Raw:
     row: Raw = {"prompt": write_content(group.prompt)}
     row |= {f"response_{place}": write_content(c.content) for place, c in enumerate(group.completions, start=1)}
     write_ratings(group, row, [bool(score) if score in (0, 1) else score for score in label.ratings])
-    if "winner" in group.meta or f"response_{len(group.completions) + 1}" in group.meta:
+    if "winner" in group.meta or any(_RESPONSE.fullmatch(name) for name in group.meta):
         raise refuse(group, "its meta holds columns that would be read as something else")
     return write_fields(group, row, id_field="question_id")
 

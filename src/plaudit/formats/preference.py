@@ -136,5 +136,5 @@ DIALECT = Dialect(
     detect=detect,
     to_group=to_group,
     to_row=to_row,
-    yields_to=(("votes", "votes"),),
+    also_reads=("rewardbench",),
 )

@@ -15,13 +15,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO
 
-from plaudit.errors import ConfigError, DataError
-from plaudit.formats.content import Raw
+from plaudit.errors import CodingError, ConfigError, DataError
+from plaudit.formats.content import GOLD_SCORES, Raw
 from plaudit.formats.dialect import Columns, Dialect
 from plaudit.formats.jsontext import dump_row
+from plaudit.formats.limits import max_row_bytes
 from plaudit.formats.rows import BadRow, Line, read_rows
 from plaudit.formats.sources import STDIN, Source, resolve_sources
-from plaudit.formats.table import BY_FLAGS, detect_dialect, find_dialect
+from plaudit.formats.table import BY_FLAGS, detect_dialect, find_dialect, recognise
 from plaudit.group import Group
 
 HEAD = 8
@@ -98,9 +99,9 @@ class Reader:
         if dialect is None:
             dialect = self._choose(record.file, record.line, [record.raw])
         try:
-            if self._forced is None and dialect.yields_to:
-                check_kind(record.raw, dialect)
             group = dialect.read(record.raw, self._columns)
+            if self._forced is None:
+                check_kind(record.raw if self._columns is None else self._columns.read(record.raw), dialect)
         except DataError as error:
             self._refuse(record.file, record.line, error, record.raw)
             return None
@@ -152,6 +153,8 @@ class Reader:
             seen = [names.get(name, name) for name in dialect.needs if names.get(name, name) in rows[0]]
             seen += [name for name in ("prompt", "margin") if name in rows[0] and name not in seen]
             why = f"columns {', '.join(sorted(seen))}; force another with --format"
+        if dialect.for_file is not None:
+            dialect = dialect.for_file(rows)
         self._dialects[file], self.dialect = dialect, dialect.name
         advice = dialect.advise(rows[0])
         note = f"{file}: read as {dialect.summary} ({why})" + (f"; {advice}" if advice else "")
@@ -161,9 +164,9 @@ class Reader:
 
     def _refuse(self, file: str, line: int, error: DataError, row: Raw | str) -> None:
         """Raise the error with its place, or write the row aside and count it."""
-        placed = DataError(error.reason, file=file, line=line, field=error.field)
-        if self._aside_path is None:
-            raise placed from None
+        if self._aside_path is None or isinstance(error, CodingError):
+            kind = CodingError if isinstance(error, CodingError) else DataError
+            raise kind(error.reason, file=file, line=line, field=error.field) from None
         if self._aside is None:
             raise ConfigError("a bad row came after the reader was closed; read before closing it")
         self.num_bad += 1
@@ -206,12 +209,17 @@ class Reader:
 def take_head(items: Iterator[Line]) -> tuple[list[Line], DataError | None]:
     """The first rows, until enough good ones are there; and the error that ended the source before, if one did."""
     head: list[Line] = []
-    num_good = 0
+    num_good = size = 0
+    limit = max_row_bytes()
     try:
         for item in items:
             head.append(item)
-            num_good += not isinstance(item[1], BadRow)
-            if num_good == HEAD or len(head) == 64 * HEAD:
+            if isinstance(item[1], BadRow):
+                size += len(item[1].text)
+            else:
+                num_good += 1
+            # Bad rows may be as large as rows can be: not many such are held at once.
+            if num_good == HEAD or len(head) == 64 * HEAD or size > limit:
                 break
     except DataError as error:
         return head, error
@@ -219,14 +227,19 @@ def take_head(items: Iterator[Line]) -> tuple[list[Line], DataError | None]:
 
 
 def check_kind(raw: Raw, dialect: Dialect) -> None:
-    """A column that says another dialect must not come late, where it would be taken for an extra."""
-    for name, other in dialect.yields_to:
-        if isinstance(raw.get(name), list):
-            raise DataError(
-                f"it came in a file that began as {dialect.name} rows; force --format {other}, "
-                f"or --format {dialect.name} to leave it",
-                field=name,
-            )
+    """Raise DataError if the row is of another dialect than its file, which was chosen from the file's first rows.
+
+    Its columns would be taken for extras, and the labels in them ignored.
+    """
+    other = recognise(raw)
+    if other is None or other.name == dialect.name or other.name in dialect.also_reads:
+        return
+    own = [name for name in (*other.needs, GOLD_SCORES) if name not in dialect.needs and raw.get(name) is not None]
+    raise DataError(
+        f"expected {dialect.name} rows, as the file began, got a row that reads as {other.name}. "
+        f"Force --format {other.name}, or --format {dialect.name} to ignore what it adds",
+        field=own[-1] if own else None,
+    )
 
 
 def read_policy(bad_rows: str) -> str | None:

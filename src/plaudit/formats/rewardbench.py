@@ -39,5 +39,5 @@ DIALECT = Dialect(
     detect=detect,
     to_group=to_group,
     to_row=to_row,
-    yields_to=(("votes", "votes"),),
+    also_reads=("preference",),
 )

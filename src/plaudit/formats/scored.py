@@ -6,6 +6,7 @@ since has its ratings in `gold_scores`, where scoring put them, and reads as the
 
 from __future__ import annotations
 
+from plaudit.errors import DataError
 from plaudit.formats.content import (
     Raw,
     as_content,
@@ -27,18 +28,27 @@ BY = "scores"
 
 
 def detect(raw: Raw) -> bool:
-    """Completions of text or turns with a list of scores, and no labels."""
+    """Completions of text or turns with a column of scores, and no labels.
+
+    Rows without a rating have null there. A file may begin with them, so the column alone decides.
+    """
     completions = raw.get("completions")
     if "prompt" not in raw or not isinstance(completions, list) or raw.get("labels") is not None:
         return False
-    return isinstance(raw.get(rating_column(raw)), list) and not any(isinstance(item, dict) for item in completions)
+    return rating_column(raw) in raw and not any(isinstance(item, dict) for item in completions)
 
 
 def to_group(raw: Raw) -> Group:
     """The Group whose completions are rated by their scores."""
     completions = [as_content(item, "completions") for item in take_list(raw, "completions")]
     column = rating_column(raw)
-    ratings = tuple([as_rating(score, column) for score in take_list(raw, column)])
+    is_unrated = column in raw and raw[column] is None
+    scores = [None] * len(completions) if is_unrated else take_list(raw, column)
+    if len(scores) != len(completions):
+        raise DataError(
+            f"expected one score for each of {len(completions)} completions, got {len(scores)} scores", field=column
+        )
+    ratings = tuple([as_rating(score, column) for score in scores])
     return build_group(
         raw,
         ("prompt", "completions", column, "labels"),
@@ -75,6 +85,5 @@ DIALECT = Dialect(
     detect=detect,
     to_group=to_group,
     to_row=to_row,
-    yields_to=(("labels", "native"),),
     is_rated=True,
 )

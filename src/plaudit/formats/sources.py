@@ -16,13 +16,14 @@ import shutil
 import sys
 import tempfile
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from plaudit.errors import ConfigError, DataError
+from plaudit.formats.limits import CountingStream, ExpandedStream
 
 KINDS = {
     ".jsonl": "jsonl", ".ndjson": "jsonl", ".txt": "jsonl", "": "jsonl", ".json": "json", ".csv": "csv", ".tsv": "tsv",
@@ -240,12 +241,14 @@ def open_bytes(source: Source) -> Iterator[BinaryIO]:
     with open_raw(source) as raw:
         match source.compression:
             case "gz":
-                with gzip.GzipFile(fileobj=raw, mode="rb") as unpacked:
-                    yield cast(BinaryIO, io.BufferedReader(unpacked, 1 << 18))
+                packed = CountingStream(raw)
+                with gzip.GzipFile(fileobj=packed, mode="rb") as unpacked:
+                    yield cast(BinaryIO, io.BufferedReader(ExpandedStream(unpacked.read, packed), 1 << 18))
             case "zst":
                 yield from open_zst(raw)
             case _:
-                yield raw
+                # Files of fsspec have a `readline` that takes no limit.
+                yield cast(BinaryIO, io.BufferedReader(CountingStream(raw), 1 << 18)) if source.is_url else raw
 
 
 @contextmanager
@@ -273,32 +276,15 @@ def open_zst(raw: BinaryIO) -> Iterator[BinaryIO]:
     """Zstandard by pyarrow, which brings it along."""
     import pyarrow as pa
 
-    with pa.CompressedInputStream(pa.PythonFile(raw, mode="r"), "zstd") as unpacked:
-        yield cast(BinaryIO, io.BufferedReader(PlainStream(unpacked.read), 1 << 18))
+    packed = CountingStream(raw)
+    with pa.CompressedInputStream(pa.PythonFile(packed, mode="r"), "zstd") as unpacked:
+        yield cast(BinaryIO, io.BufferedReader(ExpandedStream(unpacked.read, packed), 1 << 18))
 
 
 def hash_file(path: Path) -> str:
     """SHA-256 of a file's bytes, as sha256sum prints it."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-class PlainStream(io.RawIOBase):
-    """A `read(size)` as a raw stream, so that Python can buffer it and cut it into lines."""
-
-    def __init__(self, read: Callable[[int], bytes]) -> None:
-        super().__init__()
-        self._read = read
-
-    def readable(self) -> bool:
-        """Always."""
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        """Fill `buffer` as far as the next piece goes."""
-        piece = self._read(len(buffer))
-        buffer[: len(piece)] = piece
-        return len(piece)
 
 
 READ_ERRORS = (OSError, EOFError, zlib.error)

@@ -62,7 +62,8 @@ def detect_dialect(rows: Sequence[Raw], columns: Columns | None = None, *, namin
     found: list[Dialect] = []
     for raw in rows:
         row = columns.read(raw) if columns is not None else raw
-        found += next(([dialect] for dialect in DIALECTS.values() if dialect.detect(row)), [])
+        dialect = recognise(row)
+        found += [dialect] if dialect is not None else []
     if found:
         return min(found, key=lambda dialect: ranks[dialect.name])
     first = columns.read(rows[0]) if columns is not None else rows[0]
@@ -71,6 +72,11 @@ def detect_dialect(rows: Sequence[Raw], columns: Columns | None = None, *, namin
         f"rows with the columns {list_names(rows[0])} came, and no dialect fits them (tried {', '.join(DIALECTS)})"
         f"{find_nearest(first)}; {naming}"
     )
+
+
+def recognise(row: Raw) -> Dialect | None:
+    """The dialect of one row: the first in the table that recognises it."""
+    return next((dialect for dialect in DIALECTS.values() if dialect.detect(row)), None)
 
 
 def check_values(row: Raw) -> None:

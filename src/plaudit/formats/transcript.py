@@ -94,5 +94,4 @@ DIALECT = Dialect(
     detect=detect,
     to_group=to_group,
     to_row=to_row,
-    yields_to=(("votes", "votes"),),
 )

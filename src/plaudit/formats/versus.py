@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from plaudit.errors import CodingError
 from plaudit.formats.content import (
     Raw,
     build_group,
@@ -45,9 +46,11 @@ class Versus:
         return all(name in raw for name in self.fields) and self.find_word(raw[self.verdict]) is not None
 
     def find_word(self, value: object) -> int | None:
-        """Which word came: 0 the first answer, 1 the second, 2 neither."""
+        """Which word came: 0 the first answer, 1 the second, 2 neither. Tables give a number as text or as a float."""
         for place, word in enumerate(self.words):
-            if word is not None and type(value) is type(word) and value == word:
+            if word is None or type(value) not in (str, int, float):
+                continue
+            if value == word or (type(value) is str and value == str(word)):
                 return place
         return None
 
@@ -58,7 +61,16 @@ class Versus:
         place = self.find_word(raw.get(self.verdict))
         if place is None:
             words = ", ".join(repr(word) for word in self.words if word is not None)
-            raise wrong(raw.get(self.verdict), self.verdict, f"one of {words}")
+            value = raw.get(self.verdict)
+            if value is None:
+                raise wrong(value, self.verdict, f"one of {words}")
+            # Another code, such as 0 beside 1, says that the column is coded in another way: then a row with a word
+            # that is known may mean something else, too, and skipping the others would bias the labels.
+            raise CodingError(
+                f"expected one of {words}, got {str(value)[:40]!r}. Recode the whole column; --bad-rows does not "
+                "skip this, because the labels that remain would be biased",
+                field=self.verdict,
+            )
         label: Label = Tie(tie=(0, 1)) if place == 2 else Preference(better=place, worse=1 - place)
         return build_group(
             raw, self.fields, prompt=prompt, completions=answers, labels=(label,), id_field=self.id_field, meta=meta

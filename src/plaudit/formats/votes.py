@@ -73,4 +73,5 @@ DIALECT = Dialect(
     detect=detect,
     to_group=to_group,
     to_row=to_row,
+    also_reads=("preference", "rewardbench"),
 )

@@ -133,7 +133,7 @@ def write_cell(name: str, value: Any) -> str:
     if value is None:
         return ""
     if isinstance(value, str) and name not in STRUCTURED:
-        misread = value == "" if name in NAMES else name in NUMERIC or as_turns(value) is not value
+        misread = value == "" if name in NAMES else name in NUMERIC or not is_plain_cell(value)
         if misread:
             raise DataError("a text that CSV would give back as something else came; write .jsonl", field=name)
         return value
@@ -141,6 +141,14 @@ def write_cell(name: str, value: Any) -> str:
     if name not in STRUCTURED and isinstance(value, list | tuple | dict) and as_turns(text) != value:
         raise DataError("a list or an object that CSV would give back as text came; write .jsonl", field=name)
     return text
+
+
+def is_plain_cell(text: str) -> bool:
+    """Whether reading gives the text back as text, and does not take it for turns."""
+    try:
+        return as_turns(text) is text
+    except DataError:
+        return False
 
 
 class KeptOpen(io.RawIOBase):

@@ -119,17 +119,18 @@ def condition_prompt(prompt: Content, score: float, template: str = CONDITION) -
     if isinstance(prompt, str):
         return told(prompt)
     last = prompt[-1]
-    if not isinstance(last.get("content"), str):
+    text = last.get("content")
+    if not isinstance(text, str):
         raise DataError("the prompt's last turn holds no text, so the score cannot be told there; text was needed")
-    return (*prompt[:-1], {**last, "content": told(str(last["content"]))})
+    return (*prompt[:-1], {**last, "content": told(text)})
 
 
 def as_text(chosen: Candidates, prompt: Content) -> str:
     """The prompt as one text: OpenRLHF's shapes know no turns."""
     if isinstance(prompt, str):
         return prompt
-    if len(prompt) == 1 and isinstance(prompt[0].get("content"), str):
-        return str(prompt[0]["content"])
+    if len(prompt) == 1 and isinstance(text := prompt[0].get("content"), str):
+        return text
     raise DataError(
         f"{chosen.name}: its prompt has {len(prompt)} turns, and these rows hold text; "
         "--as sft, preference or native keeps turns"
