@@ -6,6 +6,7 @@ known, every value fits, and nothing is said twice in one place, or one ConfigEr
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -22,7 +23,7 @@ from plaudit.errors import ConfigError
 
 COMMAND_LINE = "command line"
 RESUMED = "resumed run"
-OVERRIDE = re.compile(r"([A-Za-z_]\w*(?:\.[^=\s/\\]+)*)=(.*)", re.DOTALL)
+OVERRIDE = re.compile(r"([A-Za-z_]\w*+(?:\.[^=\s/\\]++)?)=(.*)", re.DOTALL)
 
 
 def read_config(
@@ -75,7 +76,7 @@ def read_said(file: Path) -> dict[str, Said]:
 
 def is_override(word: str) -> bool:
     """Whether a word of a command line is `section.key=value`, and not the path of a file that is there."""
-    return OVERRIDE.fullmatch(word) is not None and not Path(word).exists()
+    return OVERRIDE.fullmatch(word) is not None and not os.path.exists(word)
 
 
 def read_override(text: str) -> tuple[str, Any]:

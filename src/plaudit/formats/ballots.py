@@ -18,7 +18,7 @@ from plaudit.group import Content, Group
 
 SIGNED = "over 0 a better, 0 tie, under 0 b better"
 WORDS = {"a": 1, "a1": 1, "model_a": 1, "b": -1, "a2": -1, "model_b": -1, "tie": 0, "equal": 0}
-_CODE = re.compile(r"(-?\d+)\s+([ab])\b")
+_CODE = re.compile(r"(-\d++|(?<!\d)\d++)\s++([ab])\b")
 _USED = ("prompt", "response_a", "response_b", "votes", "scale")
 
 
