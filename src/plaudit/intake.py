@@ -24,6 +24,7 @@ from plaudit.formats.reader import read_policy
 from plaudit.formats.sources import STDIN, Source, resolve_sources
 from plaudit.formats.table import BY_FLAGS
 from plaudit.parts import Parts, is_passing
+from plaudit.redaction import identify_url
 
 COUNTED = 200 << 20
 """Larger files than this are counted only where a line is a row: reading them an extra time would be felt."""
@@ -173,7 +174,9 @@ class Intake:
         path = Path(source.place)
         if self._stdin_digest is not None and path == self._spool:
             return self._stdin_digest
-        if source.is_url or not path.is_file():
+        if source.is_url:
+            return identify_url(source.place)
+        if not path.is_file():
             return source.name
         size = path.stat().st_size
         digest = hashlib.sha256()

@@ -19,6 +19,7 @@ from plaudit.corpus.reading import digest_file, is_file
 from plaudit.formats import Reader
 from plaudit.formats.sources import resolve_sources
 from plaudit.probes import Expects, ProbeReport, ProbeResult
+from plaudit.redaction import hide_url
 from plaudit.runs.environment import say_command
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def begin_report(model: str, net: RewardModel, data: Sequence[str], reader: Read
         "data": [
             {
                 "name": source.name,
-                "path": source.place,
+                "path": hide_url(source.place),
                 "format": reader.dialect,
                 "groups": reader.num_read - reader.num_bad if len(sources) == 1 else None,
                 "sha256": digest_file(source) if is_file(source) else None,
