@@ -13,7 +13,6 @@ import os
 import re
 import shutil
 import struct
-import sys
 import tempfile
 import urllib.request
 from base64 import urlsafe_b64decode
@@ -27,6 +26,7 @@ from typing import Any
 
 from plaudit.errors import ConfigError, MissingExtraError, ModelError
 from plaudit.formats.sources import hash_file
+from plaudit.terminal import print_line
 
 EMBEDDED = "smollm2"
 EMBEDDED_HUB_NAME = "HuggingFaceTB/SmolLM2-135M-Instruct"
@@ -56,7 +56,7 @@ class GgufFile:
 
 def say_on_stderr(sentence: str) -> None:
     """The default for what is said."""
-    print(sentence, file=sys.stderr, flush=True)
+    print_line(sentence)
 
 
 def cache_folder() -> Path:
