@@ -98,6 +98,7 @@ PLAIN = [
     "author: Jane",
     "12:30",
     "C:\\data\\rows.jsonl",
+    "lake/key=5/day=3/rows.jsonl",
 ]
 """What stays as it is."""
 

@@ -62,8 +62,11 @@ def is_secret_key(name: str) -> bool:
     lead = before[-1] if before else ""
     if last == "token":
         return lead not in _TOKEN_OF_TEXT
-    if last in ("key", "keys"):
-        return lead not in _KEY_OF_DATA if last == "key" else lead in ("api", "access", "secret", "private")
+    if last == "key":
+        # Alone, it is an entry: `key=5` is part of many a path.
+        return bool(lead) and lead not in _KEY_OF_DATA
+    if last == "keys":
+        return lead in ("api", "access", "secret", "private")
     if words[-2:] == ["connection", "string"]:
         return True
     return last in _ALWAYS or bool({"password", "secret", "credential", "credentials"} & set(before))
