@@ -29,7 +29,7 @@ Row = tuple[str, str]
 def show_section(title: str, rows: Iterable[Row], *, note: str = "") -> None:
     """Print a title, with a quiet note beside or under it, and its rows; then an empty line."""
     width = screen_width()
-    title, note = clean_line(hide_text(title), width), clean_line(hide_text(note))
+    title, note = clean_line(hide_text(title), 4 * width), clean_line(hide_text(note))
     indent = " " * (len(title) - len(title.lstrip()))
     page = Text()
     page.append("\n".join(textwrap.wrap(title, width, subsequent_indent=indent)), style="bold")
