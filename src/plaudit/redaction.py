@@ -55,7 +55,8 @@ def is_secret_key(name: str) -> bool:
     >>> [name for name in ("hub_token", "HF_TOKEN", "pad_token", "max_tokens", "prompt_key") if is_secret_key(name)]
     ['hub_token', 'HF_TOKEN']
     """
-    words = [word.lower() for word in _WORDS.findall(name.rpartition(".")[2])]
+    own = name.replace("/", ".").rpartition(".")[2]
+    words = [word.lower() for word in _WORDS.findall(own)]
     if not words:
         return False
     *before, last = words
