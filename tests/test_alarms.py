@@ -7,6 +7,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
+
 from plaudit.alarms import STUCK_AFTER, Alarms, draw_curves
 
 Rows = list[dict[str, Any]]
@@ -69,3 +71,25 @@ def test_curves_are_drawn(tmp_path: Path) -> None:
         assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
     else:
         assert not (tmp_path / "curves.png").exists()
+
+
+@pytest.mark.parametrize(
+    "name", ["x$_$y", "$", "a_b^{c}", "\\frac{1}{2}", "_hidden", "two\nlines", "\x1b[31mred", "z" * 500]
+)
+def test_curves_are_drawn_whatever_an_evaluation_set_is_called(name: str, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    rows = [{"step": n, "loss": 1.0 / n, f"eval_{name}_accuracy": 0.5, f"eval_{name}_loss": None} for n in (1, 2)]
+    assert draw_curves(rows, tmp_path / "curves.png")
+    assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_drawing_that_fails_is_a_sentence_and_leaves_no_file(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    said: list[str] = []
+    rows = [{"step": 1, "loss": "no number"}, {"step": 2, "loss": 0.5}, {"step": 3, "loss": [1, 2]}]
+    assert not draw_curves(rows, tmp_path / "curves.png", said.append)
+    assert len(said) == 1
+    assert "metrics.jsonl" in said[0]
+    assert not (tmp_path / "curves.png").exists()
+    assert not draw_curves([{"step": 1, "loss": 0.5}], tmp_path / "gone" / "curves.png", said.append)
+    assert len(said) == 2

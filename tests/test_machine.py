@@ -234,12 +234,12 @@ def test_variables_are_shown_and_secrets_covered(calm: Path, monkeypatch: pytest
         monkeypatch.setenv(name, value)
     assert read_environment() == {
         "OMP_NUM_THREADS": "2",
-        "HF_ENDPOINT": "https://(set)@mirror.example/hf",
+        "HF_ENDPOINT": "https://***@mirror.example/hf",
         "PLAUDIT_CACHE": str(calm / "cache"),
-        "PLAUDIT_DB_PASSWORD": "(set)",
+        "PLAUDIT_DB_PASSWORD": "***",
         "PLAUDIT_EMBEDDED": "wheel",
-        "PLAUDIT_JUDGE_KEY": "(set)",
-        "PLAUDIT_SERVE_TOKEN": "(set)",
+        "PLAUDIT_JUDGE_KEY": "***",
+        "PLAUDIT_SERVE_TOKEN": "***",
     }
 
 

@@ -16,8 +16,9 @@ import pytest
 
 from plaudit import ConfigError, InputError, InternalError
 from plaudit.config import Settled, TrainConfig, read_config
+from plaudit.redaction import hide_command
 from plaudit.runs import MetricLog, open_run, read_git, read_metrics, read_saved, read_versions
-from plaudit.runs.environment import compare_versions, cover_secrets, read_session, say_command
+from plaudit.runs.environment import compare_versions, read_session, say_command
 
 
 def config_of(out: Path) -> TrainConfig:
@@ -167,7 +168,7 @@ def test_the_environment_has_one_entry_a_session(tmp_path: Path, monkeypatch: py
         sessions = run.read_environment()["sessions"]
         assert any(note.startswith("python was ") and "is 3.99" in note for note in run.notes)
     assert len(sessions) == 2
-    assert sessions[0]["command"] == ["plaudit", "train", "hf.x_token=(set)"]
+    assert sessions[0]["command"] == ["plaudit", "train", "hf.x_token=***"]
     assert sessions[0]["machine"]["cores"] >= 1
     assert set(sessions[0]) == {"started", "command", "versions", "git", "machine"}
 
@@ -185,17 +186,17 @@ def test_a_session_names_no_host_and_no_user(monkeypatch: pytest.MonkeyPatch) ->
 @pytest.mark.parametrize(
     ("command", "covered"),
     [
-        (["--api-key", "abc", "x"], ["--api-key", "(set)", "x"]),
-        (["--api-key=abc"], ["--api-key=(set)"]),
-        (["hf.hub_token=abc"], ["hf.hub_token=(set)"]),
-        (["https://me:pw@host/x"], ["https://(set)@host/x"]),
-        (["data=s3://k:s@b/x"], ["data=s3://(set)@b/x"]),
+        (["--api-key", "abc", "x"], ["--api-key", "***", "x"]),
+        (["--api-key=abc"], ["--api-key=***"]),
+        (["hf.hub_token=abc"], ["hf.hub_token=***"]),
+        (["https://me:pw@host/x"], ["https://***@host/x"]),
+        (["data=s3://k:s@b/x"], ["data=s3://***@b/x"]),
         (["--prompt-key", "q", "--tokens-per-pack", "9"], ["--prompt-key", "q", "--tokens-per-pack", "9"]),
         (["render.eos_token=</s>", "--token", "--json"], ["render.eos_token=</s>", "--token", "--json"]),
     ],
 )
 def test_secrets_are_covered(command: list[str], covered: list[str]) -> None:
-    assert cover_secrets(command) == covered
+    assert hide_command(command) == covered
 
 
 def test_the_state_of_the_code_is_kept_where_there_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -369,7 +370,7 @@ def test_the_folder_holds_nothing_else(tmp_path: Path) -> None:
     [
         (["/opt/bin/plaudit", "bon", "a.jsonl", "--out", "b"], ["plaudit", "bon", "a.jsonl", "--out", "b"]),
         (["/opt/lib/plaudit/__main__.py", "eval", "/m"], ["plaudit", "eval", "/m"]),
-        (["score.py", "hf.x_token=abc"], ["score.py", "hf.x_token=(set)"]),
+        (["score.py", "hf.x_token=abc"], ["score.py", "hf.x_token=***"]),
         ([], []),
     ],
 )

@@ -2,8 +2,10 @@
 
 The river, in reading order. A module imports only from modules above it; `tests/test_house.py` keeps this list true.
 
+    redaction    secrets taken out of whatever is stored or printed
     errors       one family of errors, each a sentence
     files        final and temporary files, written whole or not at all
+    terminal     text of data made safe to print
     config       file and command line -> settings, each with where it came from
     runs         the run folder: what it was told, found out and made; one process at a time
     group        Group, Completion, Label: the noun

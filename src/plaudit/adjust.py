@@ -19,6 +19,7 @@ from plaudit.checkpoint import CARD, read_card
 from plaudit.errors import InputError, ModelError
 from plaudit.files import write_file
 from plaudit.group import Group
+from plaudit.redaction import hide_report
 
 if TYPE_CHECKING:
     from plaudit.measure import LengthFit
@@ -114,7 +115,7 @@ def store_findings(folder: Path, found: Mapping[str, Any]) -> Path:
     """Put `found` into the folder's plaudit.json, beside what is there."""
     file = folder / CARD
     try:
-        write_file(file, json.dumps(read_card(folder) | dict(found), indent=2, ensure_ascii=False) + "\n")
+        write_file(file, json.dumps(hide_report(read_card(folder) | dict(found)), indent=2, ensure_ascii=False) + "\n")
     except OSError as error:
         raise InputError(
             f"{file}: what was fitted cannot be stored there ({error.strerror}); mend that, and run the same command "

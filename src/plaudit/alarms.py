@@ -17,8 +17,11 @@ from transformers import TrainerCallback
 from plaudit.errors import MissingExtraError
 from plaudit.files import AtomicFile
 from plaudit.parts import Say, say_on_stderr
+from plaudit.terminal import clean_line
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure as PltFigure
+
     from plaudit.runs import RunFolder
 
 LN2 = math.log(2)
@@ -104,7 +107,10 @@ class RunLog(TrainerCallback):
 
 
 def draw_curves(rows: list[dict[str, Any]], file: Path, say: Say = say_on_stderr) -> bool:
-    """Loss, accuracy and rewards over steps as a PNG; False, and a sentence, where matplotlib is not installed."""
+    """Loss, accuracy and rewards over steps as a PNG; False, and a sentence, where it cannot be drawn.
+
+    The numbers are in metrics.jsonl, so a drawing that fails is never a reason for a run to fail.
+    """
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
@@ -113,6 +119,18 @@ def draw_curves(rows: list[dict[str, Any]], file: Path, say: Say = say_on_stderr
         return False
     figure = Figure(figsize=(11, 3.4), dpi=130, layout="constrained")
     FigureCanvasAgg(figure)
+    try:
+        _draw_panels(figure, rows)
+        with AtomicFile(file) as stream:
+            figure.savefig(stream, format="png")
+    # What a drawing library and the disk can raise, whatever the names and numbers are.
+    except (ArithmeticError, LookupError, OSError, RuntimeError, TypeError, ValueError) as error:
+        say(f"{file.name} is left out: it could not be drawn ({error}); its numbers are in metrics.jsonl")
+        return False
+    return True
+
+
+def _draw_panels(figure: PltFigure, rows: list[dict[str, Any]]) -> None:
     panels = (("loss",), ("accuracy",), ("chosen_reward", "rejected_reward"))
     for axis, names in zip(figure.subplots(1, 3), panels, strict=True):
         for name in names:
@@ -125,11 +143,10 @@ def draw_curves(rows: list[dict[str, Any]], file: Path, say: Say = say_on_stderr
                 }
                 for key in sorted(keys):
                     points = [(r["step"], r[key]) for r in rows if r.get(key) is not None]
-                    axis.plot(*zip(*points, strict=True), style, label=key, linewidth=1, markersize=3)
+                    steps, values = [step for step, _ in points], [value for _, value in points]
+                    axis.plot(steps, values, style, label=clean_line(key, 60), linewidth=1, markersize=3)
         axis.set_xlabel("step")
         axis.grid(alpha=0.3)
         if axis.lines:
-            axis.legend(fontsize=7)
-    with AtomicFile(file) as stream:
-        figure.savefig(stream, format="png")
-    return True
+            for text in axis.legend(fontsize=7).get_texts():
+                text.set_parse_math(False)  # a name with two dollar signs is no formula

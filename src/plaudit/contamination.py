@@ -27,6 +27,7 @@ from plaudit.files import write_file
 from plaudit.formats import read_groups
 from plaudit.group import Content, Group
 from plaudit.keys import prompt_key, show_prompt, turn_text
+from plaudit.redaction import hide_url
 
 Hashes = npt.NDArray[np.uint64]
 Bools = npt.NDArray[np.bool_]
@@ -218,7 +219,7 @@ def read_seen(path: Path) -> SeenData:
 def open_seen(model: str | Path, against: Sequence[str] = ()) -> SeenData | None:
     """What a model is checked against: the data that are named, or else the record of its run, if there is one."""
     if against:
-        return build_seen(read_groups(list(against)), source=", ".join(against))
+        return build_seen(read_groups(list(against)), source=", ".join(map(hide_url, against)))
     place = find_seen(model)
     return read_seen(place) if place is not None else None
 

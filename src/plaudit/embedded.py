@@ -12,7 +12,6 @@ import json
 import os
 import re
 import struct
-import sys
 import urllib.request
 from base64 import urlsafe_b64decode
 from collections.abc import Callable
@@ -26,6 +25,7 @@ from typing import Any
 from plaudit.errors import ConfigError, MissingExtraError, ModelError
 from plaudit.files import replacing_folder
 from plaudit.formats.sources import hash_file
+from plaudit.terminal import print_line
 
 EMBEDDED = "smollm2"
 EMBEDDED_HUB_NAME = "HuggingFaceTB/SmolLM2-135M-Instruct"
@@ -55,7 +55,7 @@ class GgufFile:
 
 def say_on_stderr(sentence: str) -> None:
     """The default for what is said."""
-    print(sentence, file=sys.stderr, flush=True)
+    print_line(sentence)
 
 
 def cache_folder() -> Path:

@@ -60,12 +60,23 @@ class Encoder:
         """Where the last special token begins that all texts share with everything before it; 0 if nowhere useful."""
         if len(texts) < 2 or not self.cuts:
             return 0
-        first, at = texts[0], len(texts[0])
-        while at >= _MIN_SHARED:
-            at, cut = max((first.rfind(cut, 0, at), cut) for cut in self.cuts)
-            if at >= _MIN_SHARED and all(text.startswith(first[: at + len(cut)]) for text in texts):
-                return at
-        return 0
+        shared = _count_shared(texts)
+        at = max(texts[0].rfind(cut, 0, shared) for cut in self.cuts)
+        return at if at >= _MIN_SHARED else 0
+
+
+def _count_shared(texts: Sequence[str]) -> int:
+    """Characters that all texts begin with. The first and the last in order differ as early as any two."""
+    first, last = min(texts), max(texts)
+    known, limit = 0, min(len(first), len(last))
+    # By halves, as comparing two slices is far faster than looking at characters one by one.
+    while known < limit:
+        middle = (known + limit + 1) // 2
+        if first[known:middle] == last[known:middle]:
+            known = middle
+        else:
+            limit = middle - 1
+    return known
 
 
 def _join(ids: list[Ids], sizes: list[int], cuts: list[int]) -> Iterator[list[Ids]]:

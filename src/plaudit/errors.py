@@ -16,6 +16,8 @@ a failure catches the kind; everyone else lets it rise to the edge (`cli/`), whe
 
 from __future__ import annotations
 
+from plaudit.redaction import hide_url
+
 
 class PlauditError(Exception):
     """The root of the family; catch it to catch everything plaudit raises on purpose."""
@@ -35,6 +37,7 @@ class DataError(InputError):
     def __init__(
         self, message: str, *, file: str | None = None, line: int | None = None, field: str | None = None
     ) -> None:
+        file = hide_url(file) if file else file
         self.reason, self.file, self.line, self.field = message, file, line, field
         place = ", ".join(
             [

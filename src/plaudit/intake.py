@@ -22,6 +22,7 @@ from plaudit.formats.sources import Source, is_pipe, resolve_sources
 from plaudit.formats.spool import Spool
 from plaudit.formats.table import BY_FLAGS
 from plaudit.parts import Parts, is_passing
+from plaudit.redaction import identify_url
 
 COUNTED = 200 << 20
 """Larger files than this are counted only where a line is a row: reading them an extra time would be felt."""
@@ -133,7 +134,9 @@ class Intake:
         if (digest := self._spool.digest(source)) is not None:
             return digest
         path = Path(source.place)
-        if source.is_url or not path.is_file():
+        if source.is_url:
+            return identify_url(source.place)
+        if not path.is_file():
             return source.name
         size = path.stat().st_size
         digest_of_ends = hashlib.sha256()

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import platform
-import re
 import shutil
 from collections.abc import Iterator
 from contextlib import suppress
@@ -23,6 +22,7 @@ import torch
 from plaudit import __version__
 from plaudit.embedded import EMBEDDED_HUB_NAME, EMBEDDED_WHEEL, cache_folder, find_fetched, find_wheel
 from plaudit.memory import free_memory
+from plaudit.redaction import hide_values
 
 PACKAGES = ("torch", "transformers", "tokenizers", "accelerate", "peft", "datasets", "numpy")
 INSTRUCTIONS = {
@@ -46,8 +46,6 @@ VARIABLES = (
     "RANK",
     "WORLD_SIZE",
 )
-SECRET = re.compile(r"KEY|TOKEN|SECRET|PASSWORD", re.IGNORECASE)
-CREDENTIALS = re.compile(r"(?<=://)[^/\s]+(?=@)")
 GPU_DEVICE = Path("/dev/nvidia0")
 CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 SWAP_WORTH_SAYING = 256 << 20
@@ -188,7 +186,7 @@ def read_environment() -> dict[str, str]:
     """The variables that change what plaudit does, as they are set; secrets are covered."""
     names = [name for name in VARIABLES if name in os.environ]
     names += sorted(name for name in os.environ if name.startswith("PLAUDIT_"))
-    return {name: "(set)" if SECRET.search(name) else CREDENTIALS.sub("(set)", os.environ[name]) for name in names}
+    return {name: hide_values(os.environ[name], name) for name in names}
 
 
 def find_warnings(processor: Processor, num_gpus: int) -> list[str]:

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from plaudit import __version__
 from plaudit.embedded import looks_like_hub_name
 from plaudit.group import Message
+from plaudit.redaction import hide_report
 from plaudit.specimen import SampleRow
 
 
@@ -38,6 +39,7 @@ class ModelFacts:
 
 def render_page(facts: ModelFacts) -> str:
     """The page, in Markdown, with the front matter that the hub reads."""
+    facts = replace(facts, card=hide_report(facts.card), report=hide_report(facts.report))
     parts = [
         _front_matter(facts),
         f"# {facts.name}",

@@ -15,7 +15,6 @@ import hashlib
 import json
 import os
 import shutil
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -25,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from plaudit.errors import ConfigError, InputError
 from plaudit.files import remove_leftovers, write_file, write_file_once
+from plaudit.terminal import print_line
 
 if TYPE_CHECKING:
     from filelock import BaseFileLock
@@ -37,7 +37,7 @@ Say = Callable[[str], None]
 
 def say_on_stderr(sentence: str) -> None:
     """The default for what is said."""
-    print(sentence, file=sys.stderr, flush=True)
+    print_line(sentence)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

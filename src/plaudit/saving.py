@@ -22,6 +22,7 @@ from plaudit.checkpoint import CARD
 from plaudit.errors import ConfigError, ModelError, TemplateError
 from plaudit.files import replacing_folder
 from plaudit.loading import linear_head, quiet_transformers
+from plaudit.redaction import hide_report
 from plaudit.render import Renderer, RenderSettings
 from plaudit.templates import choose_pad_id, close_template, read_template
 
@@ -67,7 +68,7 @@ def drafting(target: Path) -> Iterator[Path]:
 
 def write_card(folder: Path, card: Mapping[str, Any]) -> None:
     """plaudit.json."""
-    (folder / CARD).write_text(json.dumps(card, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    (folder / CARD).write_text(json.dumps(hide_report(card), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def _check_target(target: Path) -> None:

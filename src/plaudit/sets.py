@@ -34,6 +34,7 @@ from plaudit.formats.spool import open_pipe
 from plaudit.group import Group
 from plaudit.intake import ReadSettings
 from plaudit.parts import Ranks, Say
+from plaudit.redaction import hide_url
 from plaudit.report import make_folder
 from plaudit.scorefile import ScoreJob
 
@@ -126,7 +127,7 @@ class ScoredSet:
         """What a report says of the data."""
         return {
             "name": self.name,
-            "path": self.asked.place,
+            "path": hide_url(self.asked.place),
             "format": self.dialect,
             "groups": self.summary["rows"],
             "completions": self.summary["completions"],
@@ -167,7 +168,9 @@ def name_sets(words: Sequence[str]) -> list[DataSet]:
     names = [name_file(name) or "data" for name in name_parts(parts)]
     for name, part in zip(names, parts, strict=True):
         if names.count(name) > 1:
-            raise ConfigError(f"two sets would be called {name!r}; give each a name of its own: first={part.path}")
+            raise ConfigError(
+                f"two sets would be called {name!r}; give each a name of its own: first={hide_url(part.path)}"
+            )
     return [
         DataSet(name=name, place=part.path, source=part.path, benchmark=benchmark)
         for name, part, benchmark in zip(names, parts, benchmarks, strict=True)
@@ -176,7 +179,8 @@ def name_sets(words: Sequence[str]) -> list[DataSet]:
 
 def _benchmark_parts(named: Named) -> list[Part]:
     """A benchmark's files, each a set of its own: a file's name may say which part of the benchmark it is."""
-    places = [source.name for path in named.paths for source in resolve_sources(path)]
+    found = [source for path in named.paths for source in resolve_sources(path)]
+    places = [source.place if source.is_url else source.name for source in found]
     lead = named.benchmark.name
     if len(places) == 1:
         return [Part(path=places[0], name=lead)]
@@ -293,7 +297,7 @@ class SetJob:
         if not is_labelled:
             raise DataError(
                 "no row of it says which completion is better, and without that nothing can be measured; "
-                f"label it, or score it with: plaudit score MODEL {self.asked.place} -o OUT",
+                f"label it, or score it with: plaudit score MODEL {hide_url(self.asked.place)} -o OUT",
                 file=self.asked.place,
             )
 

@@ -11,6 +11,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import takewhile
 from typing import TYPE_CHECKING
 
 from plaudit.errors import TemplateError
@@ -93,9 +94,8 @@ def read_template(tokenizer: PreTrainedTokenizerBase) -> ChatTemplate | None:
             "the chat template renders two different answers alike, so it leaves the answer out; "
             "give the tokenizer a template that renders assistant turns, or use --plain"
         )
-    same = 0
-    while first[-same - 1 :] == second[-same - 1 :]:
-        same += 1
+    ends = zip(reversed(first), reversed(second), strict=False)
+    same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], ends))
     tail = first[len(first) - same :]
     return ChatTemplate(text=text, is_frozen=is_frozen, example=first, tail=tail)
 

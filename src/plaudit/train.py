@@ -271,7 +271,7 @@ def finish(session: Session, run: RunFolder, numbers: Mapping[str, Any]) -> dict
     report = {key: value for key, value in numbers.items() if key != "thresholds"}
     report |= {"model": str(published), "run": str(run.path)}
     run.write_report(report)
-    if draw_curves(_rows(run), run.curves_file):
+    if draw_curves(_rows(run), run.curves_file, session.say):
         report["curves"] = str(run.curves_file)
     return report
 

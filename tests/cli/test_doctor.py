@@ -54,7 +54,7 @@ FOUND = Examination(
     ],
     embedded=Embedded(folder=None, state="in the wheel"),
     cache=Cache(folder=Path("/a/cache"), bytes=520 << 20),
-    environment={"OMP_NUM_THREADS": "1", "PLAUDIT_TOKEN": "(set)"},
+    environment={"OMP_NUM_THREADS": "1", "PLAUDIT_TOKEN": "***"},
     warnings=["1 thread for 6 cores"],
 )
 
@@ -77,7 +77,7 @@ def test_everything_that_was_found_is_on_the_page(capsys: pytest.CaptureFixture[
         "+ blocks USED: two rows packed and alone agree", "plain what the others are compared with",
         "131,072 for this model (hidden size 5,760)", "- gguf lacks gguf; run: pip install 'plaudit[gguf]'",
         "+ dev all there", "smollm2 in the wheel", "cache /a/cache (520 MiB)", "OMP_NUM_THREADS 1",
-        "PLAUDIT_TOKEN (set)", "- off 1 thread for 6 cores",
+        "PLAUDIT_TOKEN ***", "- off 1 thread for 6 cores",
     ):  # fmt: skip
         assert fact in text
 

@@ -30,6 +30,8 @@ from cyclopts import App, Argument, CycloptsError, MissingArgumentError, Paramet
 from plaudit import __version__
 from plaudit.cli.progress import ELSEWHERE, json_mode
 from plaudit.errors import InputError, PlauditError
+from plaudit.redaction import hide_command, hide_report, hide_text
+from plaudit.terminal import print_line, print_page
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,10 +155,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (Exception, KeyboardInterrupt) as error:
         failure = explain(error, tokens)
         if wants_debug:
-            traceback.print_exception(error)
-        print(f"plaudit: {failure.sentence}", file=sys.stderr)
+            print_page("".join(traceback.format_exception(error)), stream=sys.stderr)
+        print_line(f"plaudit: {failure.sentence}")
         if wants_json:
-            write_json(stdout, {"error": failure.sentence.removeprefix("error: "), "exit": failure.code})
+            sentence = hide_text(failure.sentence.removeprefix("error: "))
+            write_json(stdout, {"error": sentence, "exit": failure.code})
         return failure.code
 
 
@@ -191,7 +194,7 @@ def explain(error: BaseException, tokens: Sequence[str]) -> Failure:
     if isinstance(error, KeyboardInterrupt):
         return Failure(code=130, sentence="stopped by Ctrl-C")
     if isinstance(error, UnusedCliTokensError) and error.unused_tokens:
-        words = " ".join(error.unused_tokens).replace(DASH, "-")
+        words = " ".join(hide_command(error.unused_tokens)).replace(DASH, "-")
         return Failure(code=2, sentence=f"error: {words!r} came, and nothing takes it ({_help_hint(tokens)})")
     if isinstance(error, MissingArgumentError) and error.argument is not None:
         return Failure(
@@ -275,7 +278,7 @@ def _is_grave(record: logging.LogRecord) -> bool:
 
 def write_json(stream: TextIO, value: Any) -> None:
     """One object, one line; what JSON has no word for (NaN, infinity) is null."""
-    stream.write(json.dumps(plain(value), ensure_ascii=False, allow_nan=False) + "\n")
+    stream.write(json.dumps(hide_report(plain(value)), ensure_ascii=False, allow_nan=False) + "\n")
     stream.flush()
 
 

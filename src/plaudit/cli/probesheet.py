@@ -19,6 +19,7 @@ from plaudit.corpus.reading import digest_file, is_file
 from plaudit.formats import Reader
 from plaudit.formats.sources import Source
 from plaudit.probes import Expects, ProbeReport, ProbeResult
+from plaudit.redaction import hide_url
 from plaudit.runs.environment import say_command
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def begin_report(model: str, net: RewardModel, sources: Sequence[Source], reader
         "data": [
             {
                 "name": source.name,
-                "path": source.name if source.is_copy else source.place,
+                "path": source.name if source.is_copy else hide_url(source.place),
                 "format": reader.dialect,
                 "groups": reader.num_read - reader.num_bad if len(sources) == 1 else None,
                 "sha256": digest_file(source) if is_file(source) else None,

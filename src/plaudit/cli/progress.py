@@ -10,18 +10,22 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from types import TracebackType
 from typing import Any
 
-from rich.console import Console
 from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as Bar
 from rich.table import Column
 
 from plaudit.errors import ConfigError
+from plaudit.terminal import clean_line, make_console, print_line, print_page
 
 ELSEWHERE: dict[str, Any] = {}
 """What a command gives when another process of the same launch has its answer; nothing is written then."""
+
+MOST_TITLE = 60
+"""Characters of what a progress line is called; names of data and models stand in it."""
 
 _json_mode = False
 
@@ -44,7 +48,7 @@ def json_mode(on: bool) -> Iterator[None]:
 
 def say(sentence: str) -> None:
     """A note for whoever watches, on stderr; also under `--json`, since nothing is silent."""
-    print(sentence, file=sys.stderr, flush=True)
+    print_line(sentence)
 
 
 def say_notes(notes: Iterable[str]) -> None:
@@ -58,9 +62,9 @@ def show(result: Any) -> None:
     if is_json():
         return
     if isinstance(result, str):
-        print(result, flush=True)
+        print_page(result)
     else:
-        Console(file=sys.stdout).print(result)
+        make_console(sys.stdout).print(result)
 
 
 def report_beside(out: str) -> Callable[[Any], None]:
@@ -69,7 +73,7 @@ def report_beside(out: str) -> Callable[[Any], None]:
         return show
     if is_json():
         raise ConfigError(f"--out {out} came with --json, and both are for stdout; name a file for the rows")
-    return say
+    return partial(print_page, stream=sys.stderr)
 
 
 class Progress:
@@ -81,7 +85,7 @@ class Progress:
     """
 
     def __init__(self, title: str, *, unit: str = "rows", total: int | None = None, every_s: float = 10.0) -> None:
-        self.title, self.unit, self.total, self.every_s = title, unit, total, every_s
+        self.title, self.unit, self.total, self.every_s = clean_line(title, MOST_TITLE), unit, total, every_s
         self.done, self.first_done = 0, 0
         self.fields: dict[str, float | str] = {}
         self._start = self._said = time.monotonic()
@@ -90,11 +94,16 @@ class Progress:
     def __enter__(self) -> Progress:
         self._start = self._said = time.monotonic()
         if sys.stderr.isatty():
-            about = TextColumn("{task.fields[about]}", table_column=Column(no_wrap=True, overflow="ellipsis"))
-            narrow = Console(file=sys.stderr).width < 120
-            title = TextColumn("{task.description}", table_column=Column(no_wrap=True, min_width=len(self.title)))
+            about = TextColumn(
+                "{task.fields[about]}", markup=False, table_column=Column(no_wrap=True, overflow="ellipsis")
+            )
+            console = make_console(sys.stderr)
+            narrow = console.width < 120
+            title = TextColumn(
+                "{task.description}", markup=False, table_column=Column(no_wrap=True, min_width=len(self.title))
+            )
             columns = [title, *([] if narrow else [BarColumn(bar_width=20)]), about]
-            self._bar = Bar(*columns, console=Console(file=sys.stderr), refresh_per_second=4)
+            self._bar = Bar(*columns, console=console, refresh_per_second=4)
             self._task = self._bar.add_task(self.title, total=self.total, about="")
             self._bar.start()
         return self
@@ -118,7 +127,7 @@ class Progress:
         self.fields.update(fields)
         now = time.monotonic()
         if self._bar is not None:
-            self._bar.update(self._task, completed=done, total=self.total, about=self.line())
+            self._bar.update(self._task, completed=done, total=self.total, about=clean_line(self.line()))
         elif not is_json() and now - self._said >= self.every_s:
             self._said = now
             say(f"{self.title}: {self.line()}")

@@ -67,7 +67,8 @@ def show_report(report: dict[str, Any]) -> None:
     """What came out."""
     rows: list[Row] = [("model", report["model"])]
     rows += [
-        (f"eval {name}", format_number(report["eval"][name]))
+        # A report that is read again holds null where a number was not finite.
+        (f"eval {name}", "not a finite number" if report["eval"][name] is None else format_number(report["eval"][name]))
         for name in report["eval"]
         if name.endswith(("accuracy", "loss", "margin"))
     ]

@@ -1,18 +1,20 @@
 """A report for people: titles, and under each its rows of name and text, readable from 40 columns on.
 
-Part of the shell (see `plaudit.cli`). Invariant: a row's text is folded and never cut, no line is wider than the screen
-or ends in blanks, and what is printed is what came, whatever brackets it holds.
+Part of the shell (see `plaudit.cli`). Invariant: a row's text is folded, and cut only after 4,000 characters; no line
+is wider than the screen or ends in blanks; and what is printed is what came, whatever brackets it holds.
 """
 
 from __future__ import annotations
 
+import sys
 import textwrap
 from collections.abc import Iterable
 
-from rich.console import Console
 from rich.text import Text
 
 from plaudit.cli.progress import show
+from plaudit.redaction import hide_text
+from plaudit.terminal import clean_line, make_console
 
 NAME_WIDTH = 13
 NARROW = 60
@@ -27,6 +29,7 @@ Row = tuple[str, str]
 def show_section(title: str, rows: Iterable[Row], *, note: str = "") -> None:
     """Print a title, with a quiet note beside or under it, and its rows; then an empty line."""
     width = screen_width()
+    title, note = clean_line(hide_text(title), 4 * width), clean_line(hide_text(note))
     indent = " " * (len(title) - len(title.lstrip()))
     page = Text()
     page.append("\n".join(textwrap.wrap(title, width, subsequent_indent=indent)), style="bold")
@@ -43,6 +46,7 @@ def show_section(title: str, rows: Iterable[Row], *, note: str = "") -> None:
 
 def lay_row(name: str, text: str, width: int) -> Text:
     """One row: the name, and the text beside it, folded under itself or, on a narrow screen, under the name."""
+    name, text = clean_line(name, max(NAME_WIDTH, width // 2)), clean_line(hide_text(text))
     first = f"  {name:<{NAME_WIDTH}}  " if name or width >= NARROW else "    "
     margin = " " * (NAME_WIDTH + 4 if width >= NARROW else 4)
     words = text.split()
@@ -60,7 +64,8 @@ def lay_row(name: str, text: str, width: int) -> Text:
 
 def screen_width() -> int:
     """Columns of the terminal that the result is shown on; 80 where it is not shown on one."""
-    return Console().width
+    width: int = make_console(sys.stdout).width
+    return width
 
 
 def format_bytes(size: float) -> str:

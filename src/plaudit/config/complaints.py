@@ -17,6 +17,7 @@ from pydantic.fields import FieldInfo
 from plaudit.config.elsewhere import find_counterpart
 from plaudit.config.kinds import choices_of, core, is_section, is_table, needed_words, sections, settings
 from plaudit.config.schema import DataPart, Section, TrainConfig
+from plaudit.redaction import hide_values
 
 MOST_TOLD = 5
 MISSING = {
@@ -89,7 +90,8 @@ def _tell(found: Any, said: Mapping[str, Said]) -> str:
     place = said[spot.key if spot.key in said else root].place
     needed = needed_words(spot.info, item=spot.is_item)
     verb = "were" if needed.startswith("two ") else "was"
-    return f"{spot.key}: {_show(came)} came ({place}), {needed} {verb} needed{_hint(came, spot.info, needed)}"
+    shown = _show(hide_values(came, spot.key))
+    return f"{spot.key}: {shown} came ({place}), {needed} {verb} needed{_hint(came, spot.info, needed)}"
 
 
 def _common(a: Sequence[Any], b: Sequence[Any]) -> int:

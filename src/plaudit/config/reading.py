@@ -6,6 +6,7 @@ known, every value fits, and nothing is said twice in one place, or one ConfigEr
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -15,14 +16,15 @@ from pydantic import ValidationError
 
 from plaudit.config.complaints import Said, refuse_scalar, suggest_key, suggest_part_key, tell_errors
 from plaudit.config.files import read_settings_file
-from plaudit.config.kinds import is_auto, is_table, locate, sections, settings, shape
+from plaudit.config.kinds import is_auto, is_table, locate, plain_value, sections, settings, shape
 from plaudit.config.schema import DataPart, TrainConfig
 from plaudit.config.settled import Settled, build_config, list_values
 from plaudit.errors import ConfigError
+from plaudit.redaction import HIDDEN, hide_text, hide_values, holds_hidden
 
 COMMAND_LINE = "command line"
 RESUMED = "resumed run"
-OVERRIDE = re.compile(r"([A-Za-z_]\w*(?:\.[^=\s/\\]+)*)=(.*)", re.DOTALL)
+OVERRIDE = re.compile(r"([A-Za-z_]\w*+(?:\.[^=\s/\\]++)?)=(.*)", re.DOTALL)
 
 
 def read_config(
@@ -48,6 +50,12 @@ def read_config(
     merged = said | command
     if under is not None:
         merged = {key: one for key, one in merged.items() if not is_auto(key, one.value)}
+        for key, value in list_values(under):
+            if key not in merged and holds_hidden(plain_value(value)):
+                raise ConfigError(
+                    f"{key}: the run's own file has {HIDDEN} in place of a secret, and the value was needed; give "
+                    f"{key} again, as when the run was begun"
+                )
         so_far = {key: Said(value=value, origin=RESUMED, place=RESUMED) for key, value in list_values(under)}
         merged = so_far | merged
     _check_parts(merged)
@@ -75,14 +83,16 @@ def read_said(file: Path) -> dict[str, Said]:
 
 def is_override(word: str) -> bool:
     """Whether a word of a command line is `section.key=value`, and not the path of a file that is there."""
-    return OVERRIDE.fullmatch(word) is not None and not Path(word).exists()
+    return OVERRIDE.fullmatch(word) is not None and not os.path.exists(word)
 
 
 def read_override(text: str) -> tuple[str, Any]:
     """One `section.key=value` as a key and a value of the kind that the key takes."""
     match = OVERRIDE.fullmatch(text)
     if match is None:
-        raise ConfigError(f"{text!r} came, section.key=value was needed; for example train.epochs=2")
+        raise ConfigError(
+            f"{hide_text(text, is_setting=True)!r} came, section.key=value was needed; for example train.epochs=2"
+        )
     key, value = match.groups()
     return key, read_text(key, value)
 
@@ -123,7 +133,8 @@ def _read_value(key: str, text: str) -> Any:
     try:
         return read_yaml(text)
     except ValueError as error:
-        raise ConfigError(f"{key}: {text!r} came, which cannot be read ({error}); put texts in quotes") from None
+        shown = hide_values(text, key)
+        raise ConfigError(f"{key}: {shown!r} came, which cannot be read ({error}); put texts in quotes") from None
 
 
 def flatten(data: Mapping[str, Any], place: Callable[[str], str], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -135,7 +146,7 @@ def flatten(data: Mapping[str, Any], place: Callable[[str], str], prefix: str = 
             if value is None:
                 continue  # a heading with nothing under it
             if not isinstance(value, Mapping):
-                raise ConfigError(f"{key}: {value!r} came ({place(key)}), {refuse_scalar(key)}")
+                raise ConfigError(f"{key}: {hide_values(value, key)!r} came ({place(key)}), {refuse_scalar(key)}")
             if is_table_key:
                 yield from ((f"{key}.{item}", one) for item, one in value.items())
             else:

@@ -18,6 +18,7 @@ from plaudit.config.kinds import is_table, locate, plain_value, settings, shown
 from plaudit.config.schema import TrainConfig
 from plaudit.errors import InternalError
 from plaudit.files import write_file
+from plaudit.redaction import hide_values
 
 DEFAULT = "default"
 DERIVED = "derived: "
@@ -74,12 +75,12 @@ class Settled:
     def explain(self) -> list[Setting]:
         """Every value with its origin, in the order of the reference table."""
         return [
-            Setting(key=key, value=shown(settings()[locate(key)[0]], value), origin=self.origin(key))
+            Setting(key=key, value=hide_values(shown(settings()[locate(key)[0]], value), key), origin=self.origin(key))
             for key, value in list_values(self.config)
         ]
 
     def to_yaml(self) -> str:
-        """The whole configuration as a file that reads back equal; origins stand beside the values."""
+        """The whole configuration as a file that reads back equal, but for secrets; origins stand beside the values."""
         from plaudit.config.yamltext import dump_entry
 
         text, section = f"# plaudit {__version__}; behind a value stands where it came from, if it is no default\n", ""
@@ -95,7 +96,9 @@ class Settled:
                 entries = [(name, shown(info, value), key, indent)]
             for word, v, whole, spaces in entries:
                 origin = self.origin(whole)
-                text += dump_entry(word, plain_value(v), comment="" if origin == DEFAULT else origin, indent=spaces)
+                text += dump_entry(
+                    word, hide_values(plain_value(v), whole), comment="" if origin == DEFAULT else origin, indent=spaces
+                )
         return text
 
     def write_yaml(self, path: Path) -> None:
@@ -135,9 +138,17 @@ def build_config(values: Mapping[str, Any]) -> TrainConfig:
     return TrainConfig.model_validate(nested)
 
 
+def hide_config(config: TrainConfig) -> dict[str, Any]:
+    """Every value by its dotted key, without the secrets: what a file of it holds."""
+    return {key: hide_values(plain_value(value), key) for key, value in list_values(config)}
+
+
 def compare_configs(was: TrainConfig, now: TrainConfig) -> list[Difference]:
-    """The settings that the two do not share, in the order of the reference table."""
-    old, new = dict(list_values(was)), dict(list_values(now))
+    """The settings that the two do not share, in the order of the reference table.
+
+    Secrets are left out: the file of a run does not hold them, and a new one may open the same data.
+    """
+    old, new = hide_config(was), hide_config(now)
     return [
         Difference(key=key, was=_told(key, old), now=_told(key, new))
         for key in dict.fromkeys([*old, *new])

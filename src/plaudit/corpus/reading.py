@@ -21,6 +21,7 @@ from plaudit.formats.spool import Spool
 from plaudit.group import Group
 from plaudit.intake import ReadSettings
 from plaudit.keys import Key
+from plaudit.redaction import hide_url
 
 TOO_MANY_BAD = 0.1
 """More bad rows than this share, and it is the file or the format that is wrong, not a row."""
@@ -87,7 +88,7 @@ def digest_part(reader: PartReader, keys: Sequence[Key] | None) -> dict[str, str
     found = {source.name: digest_file(source) for source in reader.sources if is_file(source)}
     elsewhere = [source.name for source in reader.sources if not is_file(source)]
     if elsewhere:
-        found[reader.part.path] = "read as a stream" if keys is None else digest_keys(keys)
+        found[hide_url(reader.part.path)] = "read as a stream" if keys is None else digest_keys(keys)
     return found
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from typing import Literal
 from plaudit.errors import ConfigError
 from plaudit.formats import Columns
 from plaudit.formats.sources import COMPRESSIONS, KINDS, STDIN, refuse_repeated_pipe
+from plaudit.redaction import hide_url
 
 MADE = "eval"
 """What an evaluation set is called that was set aside from the training data."""
@@ -71,8 +73,8 @@ class CorpusSettings:
         for part in self.evals:
             if part.weight > 1:
                 raise ConfigError(
-                    f"{part.path}: the weight {part.weight:g} came for evaluation data, where a copy says nothing new; "
-                    "give a share up to 1, or leave it out"
+                    f"{hide_url(part.path)}: the weight {part.weight:g} came for evaluation data, where a copy says "
+                    "nothing new; give a share up to 1, or leave it out"
                 )
         _check_places((*self.parts, *self.evals))
 
@@ -116,7 +118,11 @@ def _trail(path: str) -> list[str]:
         words = path.removeprefix("hub:").replace("@", "/").replace(":", "/").split("/")
         # owner/name: the name is what people know; config and split only tell two of them apart.
         return [*words[:1], *words[2:], *words[1:2]] if len(words) > 1 else words
-    words = [word for word in PurePath(path.split("://")[-1]).parts if word not in ("/", "..", ".") and "*" not in word]
+    _, is_url, place = path.rpartition("://")
+    if is_url:
+        # The query of an address, and who asks, are no part of a name.
+        place = re.split(r"[?#]", place, maxsplit=1)[0].rpartition("@")[2]
+    words = [word for word in PurePath(place).parts if word not in ("/", "..", ".") and "*" not in word]
     return [*words[:-1], _bare(words[-1])] if words else ["data"]
 
 

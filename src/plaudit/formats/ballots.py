@@ -21,7 +21,7 @@ from plaudit.group import Content, Group
 SIGNED = "over 0 a better, 0 tie, under 0 b better"
 WORDS = {"a": 1, "a1": 1, "model_a": 1, "b": -1, "a2": -1, "model_b": -1, "tie": 0, "equal": 0}
 EXAMPLE = "'1 a better, 2 b better, 0 tie'"
-_CODE = re.compile(r"(?<![\w.])([+-]?\d{1,9})\s+(?:(?:a\s+)?(tie|equal)\b|([ab])\b)", re.IGNORECASE)
+_CODE = re.compile(r"(?<![\w.])([+-]?\d{1,9}+)\s++(?:(?:a\s++)?(tie|equal)\b|([ab])\b)", re.IGNORECASE)
 _USED = ("prompt", "response_a", "response_b", "votes", "scale")
 
 

@@ -24,6 +24,7 @@ from typing import Any, BinaryIO, cast
 
 from plaudit.errors import ConfigError, DataError
 from plaudit.formats.limits import CountingStream, ExpandedStream
+from plaudit.redaction import hide_text, hide_url
 
 KINDS = {
     ".jsonl": "jsonl", ".ndjson": "jsonl", ".txt": "jsonl", "": "jsonl", ".json": "json", ".csv": "csv", ".tsv": "tsv",
@@ -41,6 +42,7 @@ STDIN = "-"
 class Source:
     """One thing that rows come from: its name for messages, where it is, how it is laid out and compressed.
 
+    The name of a URL holds no secret, and is what messages and reports use; `place` is the whole address.
     Where `is_copy`, `place` is a temporary copy of what came through a pipe.
     """
 
@@ -179,20 +181,20 @@ def read_state(path: Path) -> list[str]:
 
 def resolve_url(url: str) -> list[Source]:
     """What a URL names, by fsspec; a glob in it is followed."""
-    with remote_errors(url):
+    with remote_errors(hide_url(url)):
         if url.startswith(("http://", "https://")):
-            source = classify(url, url, is_url=True)
+            source = classify(hide_url(url), url, is_url=True)
             open_web(source).close()
             return [source]
         filesystem, path = open_filesystem(url)
         if not glob.has_magic(path) or filesystem.exists(path):
             if not filesystem.exists(path):
                 raise DataError("there is nothing at this address; check it", file=url)
-            return [classify(url, url, is_url=True)]
+            return [classify(hide_url(url), url, is_url=True)]
         found = sorted(str(name) for name in filesystem.glob(path))
         if not found:
             raise DataError("nothing matches; check the address", file=url)
-        return [classify(name, name, is_url=True) for name in map(filesystem.unstrip_protocol, found)]
+        return [classify(hide_url(name), name, is_url=True) for name in map(filesystem.unstrip_protocol, found)]
 
 
 def open_filesystem(url: str) -> tuple[Any, str]:
@@ -228,7 +230,7 @@ def remote_errors(name: str) -> Iterator[None]:
     except ImportError as error:
         raise DataError(f"the library for this address is not installed ({error})", file=name) from None
     except (OSError, ValueError, RuntimeError, NotImplementedError) as error:
-        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        reason = hide_text(" ".join(str(error).split()))[:300] or type(error).__name__
         raise DataError(f"it cannot be read ({reason}); check the address and the network", file=name) from None
 
 

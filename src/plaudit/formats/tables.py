@@ -15,6 +15,7 @@ import io
 import json
 import re
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from decimal import Decimal
@@ -57,7 +58,7 @@ def read_csv(file: BinaryIO, delimiter: str) -> Iterator[tuple[int, Raw | DataEr
         header = next(reader, None)
         if header is None:
             return
-        twice = [name for name in header if header.count(name) > 1]
+        twice = [name for name, count in Counter(header).items() if count > 1]
         if twice:
             raise DataError(f"the column {twice[0]!r} came twice; each name once was needed", line=1)
         while True:

@@ -20,7 +20,7 @@ class Fact(NamedTuple):
 
 def _read_fact(line: str) -> Fact:
     question, said = line.split("? ")
-    right, wrong = (re.sub(r"\{(.*?)\|(.*?)\}", which, said) for which in (r"\1", r"\2"))
+    right, wrong = (re.sub(r"\{([^{|}]*)\|([^{|}]*)\}", which, said) for which in (r"\1", r"\2"))
     return Fact(f"{question}?", right, wrong)
 
 

@@ -15,9 +15,13 @@ _VERBATIM = re.compile(
     r"^[ \t]*(?P<fence>```|~~~).*?(?:^[ \t]*(?P=fence)[ \t]*$|\Z)|`[^`\n]+`|\$\$?[^$\n]+\$\$?|\bhttps?://\S+",
     re.MULTILINE | re.DOTALL,
 )
-_BOUNDARY = re.compile(r"""(?P<mark>[.!?…]+["'”’)\]*_]*(?=\s)|[。！？]+|(?=\n))(?P<gap>\s*)""")
+# A run of marks is tried once, from its first mark, and never given back piece by piece: "!!!!a" is linear.
+_BOUNDARY = re.compile(r"""(?P<mark>(?<![.!?…])[.!?…]++["'”’)\]*_]*+(?=\s)|[。！？]+|(?=\n))(?P<gap>\s*)""")
 # What ends in a full stop without ending a sentence: titles, initials, and the number of a list item.
-_NO_END = re.compile(r"(?:(?:^|[\s(])(?i:mr|mrs|ms|dr|prof|st|vs|e\.g|i\.e|approx|[A-Z])|^[ \t]*\d{1,3})\.$")
+_TITLE = re.compile(r"(?:^|[\s(])(?i:mr|mrs|ms|dr|prof|st|vs|e\.g|i\.e|approx|[A-Z])\.$")
+_LONGEST_TITLE = len("(approx.")
+_INDENT = re.compile(r"[ \t]*")
+_LIST_NUMBER = re.compile(r"\d{1,3}\.")
 _MARKUP = re.compile(r"^[ \t]*(?:[-*•+]|\d{1,3}[.)])[ \t]|^#{1,6} |^[ \t]*(?:```|~~~)|^[ \t]*\|", re.MULTILINE)
 
 
@@ -73,12 +77,21 @@ def split_sentences(text: str) -> list[Sentence]:
     ['Dr. Who is 9.', "He said: 'Run!'", 'And ran', '1. Away']
     """
     found, start = [], 0
+    # Where the sentence's last line begins, and the first character of it that is no blank. A sentence may go on over
+    # many marks ("A. B. C. ..."), so neither it nor its line is looked at again as a whole at each of them.
+    line, first = 0, _INDENT.match(text).end()  # type: ignore[union-attr]
     for boundary in _BOUNDARY.finditer(text):
-        words = text[start : boundary.end("mark")]
-        if not words or ("\n" not in boundary["gap"] and _NO_END.search(words.rsplit("\n", 1)[-1])):
-            continue
-        found.append(Sentence(words, boundary["gap"]))
-        start = boundary.end()
+        end, gap = boundary.end("mark"), boundary["gap"]
+        if end > start and "\n" not in gap:
+            is_list_number = _LIST_NUMBER.fullmatch(text, first, end) is not None
+            if is_list_number or _TITLE.search(text[max(line, end - _LONGEST_TITLE - 1) : end]):
+                continue
+        if end > start:
+            found.append(Sentence(text[start:end], gap))
+            start = line = boundary.end()
+        else:
+            line = boundary.start("gap") + gap.rfind("\n") + 1
+        first = _INDENT.match(text, line).end()  # type: ignore[union-attr]
     return [*found, Sentence(text[start:], "")] if start < len(text) else found
 
 

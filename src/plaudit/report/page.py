@@ -20,6 +20,7 @@ from markupsafe import Markup
 
 from plaudit.errors import InputError
 from plaudit.files import write_file
+from plaudit.redaction import hide_report
 from plaudit.report.accuracy import draw_baselines, draw_length_gaps, draw_ranking, draw_scores, draw_subsets
 from plaudit.report.bestofn import build_curve_verdict, draw_best_of_n, draw_findings
 from plaudit.report.calibration import draw_calibration
@@ -97,7 +98,7 @@ KINDS: Mapping[str, tuple[Callable[[Facts], tuple[str, str, Markup]], tuple[Part
 
 def write_page(report: Mapping[str, Any], path: Path) -> None:
     """Write the page of a report; the file is whole or not there."""
-    write_file(path, render_page(report))
+    write_file(path, render_page(hide_report(report)))
 
 
 def render_page(report: Mapping[str, Any]) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 
 from plaudit.errors import InputError
 from plaudit.files import write_file
+from plaudit.redaction import hide_report
 from plaudit.report.page import write_page
 
 REPORT, PAGE = "report.json", "report.html"
@@ -30,7 +31,8 @@ def make_folder(folder: Path) -> None:
 
 
 def write_report(report: Mapping[str, Any], folder: Path) -> None:
-    """The page of a report, then its JSON; InputError where the disk refuses."""
+    """The page of a report, then its JSON; InputError where the disk refuses. Neither holds a secret."""
+    report = hide_report(report)
     try:
         write_page(report, folder / PAGE)
         write_file(folder / REPORT, json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False) + "\n")

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import platform
-import re
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -17,6 +16,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from plaudit import __version__
+from plaudit.redaction import hide_command
 
 PACKAGES = (
     "torch",
@@ -29,10 +29,6 @@ PACKAGES = (
     "numpy",
     "safetensors",
 )
-SECRET = re.compile(r"KEY|TOKEN(?!S|I)|SECRET|PASSWORD|PASSWD|CREDENTIAL", re.IGNORECASE)
-NO_SECRET = re.compile(r"(prompt|chosen|rejected)[_-]key|(eos|pad)[_-]token", re.IGNORECASE)
-IN_URL = re.compile(r"(?<=://)[^/@\s]+(?=@)")
-COVERED = "(set)"
 MOST_FILES = 50
 
 
@@ -40,7 +36,7 @@ def read_session(command: Sequence[str] | None = None) -> dict[str, Any]:
     """This process as one entry: when, by which command, with which versions, on what."""
     return {
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": cover_secrets(sys.argv if command is None else command),
+        "command": hide_command(sys.argv if command is None else command),
         "versions": read_versions(),
         "git": read_git(),
         "machine": read_machine(),
@@ -102,26 +98,10 @@ def _ask_git(*words: str) -> str | None:
     return done.stdout.strip("\n")
 
 
-def cover_secrets(command: Sequence[str]) -> list[str]:
-    """A command's words without the secrets in them: values of keys and flags that sound like one, users in URLs."""
-    covered, is_next = [], False
-    for word in command:
-        name, equals, _ = word.partition("=")
-        is_secret = SECRET.search(name) is not None and NO_SECRET.search(name) is None
-        if is_next and not word.startswith("-"):
-            covered.append(COVERED)
-        elif equals and is_secret:
-            covered.append(f"{name}={COVERED}")
-        else:
-            covered.append(IN_URL.sub(COVERED, word))
-        is_next = is_secret and word.startswith("--") and not equals
-    return covered
-
-
 def say_command(command: Sequence[str]) -> list[str]:
     """A command as one would type it again: without secrets, and the program by its name, wherever it lies."""
     program = os.path.basename(command[0]) if command else ""
-    return ["plaudit" if program == "__main__.py" else program, *cover_secrets(command)[1:]] if command else []
+    return ["plaudit" if program == "__main__.py" else program, *hide_command(command)[1:]] if command else []
 
 
 def compare_versions(was: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

@@ -14,8 +14,10 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from plaudit.config import Settled, TrainConfig, compare_configs, read_config
+from plaudit.config.settled import hide_config
 from plaudit.errors import ConfigError, InputError, InternalError
 from plaudit.files import is_temporary, write_file
+from plaudit.redaction import hide_report, hide_url
 from plaudit.runs.environment import compare_versions, read_session
 from plaudit.runs.metrics import MetricLog, read_metrics
 
@@ -50,7 +52,7 @@ class RunFolder:
     def write_config(self, settled: Settled) -> None:
         """Keep what the run goes by from now on; called again when everything has been derived."""
         self._check_open()
-        if settled.config != self._saved:
+        if self._saved is None or hide_config(settled.config) != hide_config(self._saved):
             # The file of a run that goes on unchanged is left alone: it knows where the values came from at first.
             settled.write_yaml(self.path / CONFIG)
         self.settled, self._saved = settled, settled.config
@@ -71,13 +73,16 @@ class RunFolder:
         self._check_open()
         environment = self.read_environment()
         before = environment.get("data")
-        if before is not None and before != dict(digests):
+        # A run that was begun by an earlier version may hold whole addresses.
+        before = None if before is None else {hide_url(name): digest for name, digest in before.items()}
+        digests = {hide_url(name): digest for name, digest in digests.items()}
+        if before is not None and before != digests:
             changed = [name for name in dict.fromkeys([*before, *digests]) if before.get(name) != digests.get(name)]
             raise ConfigError(
                 f"{self.path}: {', '.join(changed)} came with other content than this run began with; "
                 "bring back the data as it was, or begin a new run under another --out"
             )
-        _write_json(self.path / ENVIRONMENT, environment | {"data": dict(digests)})
+        _write_json(self.path / ENVIRONMENT, environment | {"data": digests})
 
     def read_environment(self) -> dict[str, Any]:
         """environment.json: `sessions`, one a process that trained here, and `data`, digests by source."""
@@ -199,7 +204,7 @@ def _read_json(file: Path) -> dict[str, Any]:
 
 
 def _write_json(file: Path, value: Mapping[str, Any]) -> None:
-    write_file(file, json.dumps(_finite(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    write_file(file, json.dumps(_finite(hide_report(value)), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def _finite(value: Any) -> Any:

@@ -16,9 +16,12 @@ _MARKS = (
     (re.compile(r"^([ \t]*)(?:[-*•+]|\d{1,3}[.)])[ \t]+", re.MULTILINE), r"\1"),
     (re.compile(r"\*\*(\S(?:[^*\n]*\S)?)\*\*"), r"\1"),
     (re.compile(r"(?<![\w*])\*(\S(?:[^*\n]*\S)?)\*(?![\w*])"), r"\1"),
-    (re.compile(r"\[([^\]\n]+)\]\([^)\s]+\)"), r"\1"),
     (re.compile(r"`([^`\n]+)`"), r"\1"),
 )
+# The words of a link up to the bracket that closes them. Where no address follows, no later "[" of the same stretch
+# begins a link either, so the search goes on behind all of it.
+_LINK_WORDS = re.compile(r"\[([^\]\n]++)(\]\()?+")
+_ADDRESS_END = re.compile(r"[)\s]")
 
 
 def plain_text(case: Case, rng: random.Random) -> str | None:
@@ -30,9 +33,27 @@ def plain_text(case: Case, rng: random.Random) -> str | None:
     if "```" in case.answer or "~~~" in case.answer:
         return None
     text = case.answer
-    for mark, kept in _MARKS:
+    for mark, kept in _MARKS[:-1]:
         text = mark.sub(kept, text)
-    return changed(case.answer, text)
+    text = _take_links_out(text)
+    mark, kept = _MARKS[-1]
+    return changed(case.answer, mark.sub(kept, text))
+
+
+def _take_links_out(text: str) -> str:
+    """`[words](address)` as its words; linear, however many brackets are never closed."""
+    pieces, start, at, end = [], 0, 0, -1
+    while head := _LINK_WORDS.search(text, at):
+        at = head.end()
+        if not head[2]:
+            continue
+        if end < at:
+            found = _ADDRESS_END.search(text, at)
+            end = found.start() if found else len(text)
+        if at < end < len(text) and text[end] == ")":
+            pieces += [text[start : head.start()], head[1]]
+            start = at = end + 1
+    return "".join([*pieces, text[start:]])
 
 
 PROBE = Probe(

@@ -20,8 +20,10 @@ def restating(case: Case, rng: random.Random) -> str | None:
     if has_verbatim(case.answer) or has_markup(case.answer):
         return None
     again: list[str] = []
+    length = -1  # of the sentences with a space between any two
     for sentence in split_sentences(case.answer.strip()):
-        if again and 2 * len(" ".join([*again, sentence.words])) > len(case.answer):
+        length += 1 + len(sentence.words)
+        if again and 2 * length > len(case.answer):
             break
         again.append(sentence.words)
     opening = rng.choice(("To say it once more: ", "In other words: ", "To sum up: "))

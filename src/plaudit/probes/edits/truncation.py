@@ -11,6 +11,9 @@ import re
 from plaudit.probes.probe import Case, Expects, Probe
 
 FEWEST_WORDS = 8
+# Up to the last letter or digit: read backwards from the end once, while a search for what ends the text would try
+# every place of a long run of marks.
+_TO_LAST_LETTER = re.compile(r".*[^\W_]", re.DOTALL)
 
 
 def truncation(case: Case, rng: random.Random) -> str | None:
@@ -22,7 +25,8 @@ def truncation(case: Case, rng: random.Random) -> str | None:
     words = list(re.finditer(r"\S+", case.answer))
     if len(words) < FEWEST_WORDS:
         return None
-    return re.sub(r"[\W_]+\Z", "", case.answer[: words[len(words) // 2 - 1].end()]) or None
+    kept = _TO_LAST_LETTER.match(case.answer, 0, words[len(words) // 2 - 1].end())
+    return kept[0] if kept else None
 
 
 PROBE = Probe(

@@ -11,7 +11,7 @@ import re
 from plaudit.probes.probe import Case, Expects, Probe
 
 _NUMBER = re.compile(r"(?<![\w.,])\d+(?:[.,]\d+)*(?![\w])")
-_LIST_ITEM = re.compile(r"(?:^|\n)[ \t]*\Z")
+_INDENT = re.compile(r"^[ \t]*+(?=\d)", re.MULTILINE)
 
 
 def wrong_number(case: Case, rng: random.Random) -> str | None:
@@ -21,7 +21,8 @@ def wrong_number(case: Case, rng: random.Random) -> str | None:
     '2 + 2 is 2, so take 2.'
     """
     text = case.answer
-    found = [m for m in _NUMBER.finditer(text) if not _is_list_number(text, m)]
+    first_in_line = {indent.end() for indent in _INDENT.finditer(text)}
+    found = [m for m in _NUMBER.finditer(text) if not (m.start() in first_in_line and _is_list_mark(text, m.end()))]
     if not found:
         return None
     right = found[-1][0]
@@ -34,8 +35,8 @@ def wrong_number(case: Case, rng: random.Random) -> str | None:
     return "".join([*pieces, text[start:]])
 
 
-def _is_list_number(text: str, number: re.Match[str]) -> bool:
-    return text[number.end() : number.end() + 2] in (". ", ") ") and bool(_LIST_ITEM.search(text[: number.start()]))
+def _is_list_mark(text: str, at: int) -> bool:
+    return text[at : at + 2] in (". ", ") ")
 
 
 def _change_digit(number: str, rng: random.Random) -> str:
