@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from plaudit.measure.significance import say_too_few
 from plaudit.report.canvas import draw_key
 from plaudit.report.charts import Curve, draw_curves
 from plaudit.report.facts import Estimate, Facts
@@ -44,7 +45,8 @@ def build_curve_verdict(facts: Facts) -> Verdict:
     if len(gold) < 2:
         return Verdict(level="unknown", answer="Not known without gold ratings.", sentence=SENTENCE)
     first, (best_n, best) = gold[0][1], max(gold, key=lambda pair: pair[1].value)
-    gain = next((row.estimate("gain") for row in curve if row.number("n") == best_n), None)
+    # The report's own gain allows for the choice of the best n; older reports have that of each n alone.
+    gain = facts.estimate("gain") or next((row.estimate("gain") for row in curve if row.number("n") == best_n), None)
     said = f"At n = {say_count(best_n)} the gold rating is {say_estimate(best, places=3)}; "
     said += f"at n = 1 it is {say_estimate(first, places=3)}."
     is_sure = gain.excludes(0.0) if gain is not None else bool(best.low and first.high and best.low > first.high)
@@ -57,6 +59,9 @@ def build_curve_verdict(facts: Facts) -> Verdict:
         return Verdict(
             level="caution" if falls else "good", answer=f"It gains, up to n = {say_count(best_n)}.", sentence=said
         )
+    prompts = facts.number("prompts")
+    too_few = say_too_few(int(prompts)) if prompts is not None else ""
+    said += f" {too_few[0].upper()}{too_few[1:]}.".replace("discordant ", "") if too_few else ""
     return Verdict(level="caution", answer="No gain is shown.", sentence=said)
 
 
