@@ -33,7 +33,7 @@ from plaudit.report.bestofn import build_curve_verdict
 from plaudit.report.comparison import is_sure
 from plaudit.report.facts import Facts
 from plaudit.report.verdict import build_verdict
-from plaudit.select.curve import measure_curve
+from plaudit.select import curve
 from plaudit.select.sample import Sample
 
 Floats = npt.NDArray[np.float64]
@@ -41,9 +41,11 @@ Generator = np.random.Generator
 Trial = Callable[[Generator, int], bool]
 """Draws a data set of so many prompts; whether there is a verdict that counts."""
 
+curve.STRENGTHS = ()  # the gentler ways to choose have no verdict, and cost most of the time
+
 PROMPTS, PROMPTS_FOUND = (2, 3, 5, 10, 20, 50), (20, 50, 200)
 ACCURACIES = (0.5, 0.9, 0.98, 1.0, 0.02)
-NUM_PROBES, NUM_SUBSETS, NUM_EVALS, NUM_CANDIDATES, NUM_REFERENCE = 30, 20, 10, 16, 200
+NUM_PROBES, NUM_SUBSETS, NUM_EVALS, NUM_CANDIDATES, NUM_REFERENCE = 30, 20, 10, 8, 200
 SHAPES: dict[str, Callable[[Generator, tuple[int, ...]], Floats]] = {
     "normal": lambda rng, shape: rng.normal(size=shape),
     "gamma(4)": lambda rng, shape: (rng.gamma(4.0, size=shape) - 4) / 2,
@@ -216,7 +218,8 @@ def best_of_n(shape: str, correlation: float = 0.0) -> Trial:
             sample._starts.append(k * NUM_CANDIDATES)
             for value, best in zip(score[k], gold[k], strict=True):
                 sample._columns.extend((value, best, 10.0, 1.0))
-        verdict = build_curve_verdict(Facts(measure_curve(sample, seed=int(rng.integers(1 << 30))).as_json()))
+        found = curve.measure_curve(sample, seed=int(rng.integers(1 << 30)))
+        verdict = build_curve_verdict(Facts(found.as_json()))
         return verdict.answer.startswith("It gains") or "over-optimised" in verdict.sentence
 
     return trial
@@ -244,10 +247,10 @@ def nothing_to_find() -> Iterator[Case]:
         yield Case(verdict="compare: A or B is better", setting=f"both right in {p:g}", trial=compare_equal(p, p))
     for p in ACCURACIES:
         said = f"both {p:g}, 3 comparisons a prompt"
-        yield Case(verdict="compare: A or B is better", setting=said, trial=compare_clustered(p), cost=4)
+        yield Case(verdict="compare: A or B is better", setting=said, trial=compare_clustered(p), cost=8)
     for p in (0.5, 0.9):
         said = f"{NUM_SUBSETS} subsets, both {p:g}"
-        yield Case(verdict="compare: a subset moved", setting=said, trial=compare_subsets(p), cost=4)
+        yield Case(verdict="compare: a subset moved", setting=said, trial=compare_subsets(p), cost=10)
     yield Case(verdict="trust: leads over a coin", setting="right in 0.5", trial=lead_over_coin(0.5))
     for p in ACCURACIES:
         yield Case(verdict="trust: leads over a rule", setting=f"both {p:g}", trial=lead_over_rule(p, 0))
@@ -255,24 +258,24 @@ def nothing_to_find() -> Iterator[Case]:
         said = f"rule {p:g}, undecided on half"
         yield Case(verdict="trust: leads over a rule", setting=said, trial=lead_over_rule(p, 0.5))
     said = f"{NUM_SUBSETS} subsets, right in 0.5"
-    yield Case(verdict="trust: worse than a coin on a subset", setting=said, trial=subset_below_coin(0.5), cost=8)
+    yield Case(verdict="trust: worse than a coin on a subset", setting=said, trial=subset_below_coin(0.5), cost=20)
     yield Case(verdict="eval: labels leak", setting="rule right in 0.5", trial=leak(0.5))
     for p in ACCURACIES:
         said = f"new and {NUM_REFERENCE} old {p:g}"
         yield Case(verdict="drift: retrain", setting=said, trial=retrain(p, p))
     for m in (30, NUM_REFERENCE):
         said = f"new like {m} old prompts"
-        yield Case(verdict="drift: answers are far", setting=said, trial=far(m), cost=8)
+        yield Case(verdict="drift: answers are far", setting=said, trial=far(m), cost=20)
     for shape in SHAPES:
-        yield Case(verdict=f"probes: one of {NUM_PROBES} accuses", setting=shape, trial=probes(shape), cost=8)
+        yield Case(verdict=f"probes: one of {NUM_PROBES} accuses", setting=shape, trial=probes(shape), cost=10)
     for shape in SHAPES:
         yield Case(verdict="best-of-n: one n gains or loses", setting=shape, trial=gain(shape))
     for shape in ("normal", "exponential", "minus exponential"):
         said = f"{NUM_CANDIDATES} candidates, gold {shape}"
-        yield Case(verdict="best-of-n: it gains, or falls", setting=said, trial=best_of_n(shape), cost=16)
+        yield Case(verdict="best-of-n: it gains, or falls", setting=said, trial=best_of_n(shape), cost=40)
     for p in ACCURACIES:
         said = f"{NUM_EVALS} evaluations, all {p:g}"
-        yield Case(verdict="train: overfitting", setting=said, trial=overfitting(p, p), cost=2)
+        yield Case(verdict="train: overfitting", setting=said, trial=overfitting(p, p), cost=8)
 
 
 def something_to_find() -> Iterator[Case]:
@@ -281,14 +284,14 @@ def something_to_find() -> Iterator[Case]:
     yield Case(verdict="compare: B is better", setting="0.9 against 0.98", trial=compare_equal(0.9, 0.98))
     yield Case(verdict="trust: leads over a coin", setting="right in 0.75", trial=lead_over_coin(0.75))
     yield Case(verdict="drift: retrain", setting=f"0.6, {NUM_REFERENCE} old 0.9", trial=retrain(0.6, 0.9))
-    yield Case(verdict="drift: answers are far", setting="moved by 2", trial=far(NUM_REFERENCE, 2.0), cost=8)
+    yield Case(verdict="drift: answers are far", setting="moved by 2", trial=far(NUM_REFERENCE, 2.0), cost=20)
     yield Case(
         verdict=f"probes: accused, one of {NUM_PROBES}", setting="normal, mean 1 sd", trial=probes("normal", 1.0)
     )
     yield Case(verdict="best-of-n: one n gains", setting="normal, mean 0.5 sd", trial=gain("normal", 0.5))
     said = f"{NUM_CANDIDATES} candidates, correlation 0.3"
-    yield Case(verdict="best-of-n: it gains", setting=said, trial=best_of_n("normal", 0.3), cost=16)
-    yield Case(verdict="train: overfitting", setting="0.9, then 0.6", trial=overfitting(0.9, 0.6), cost=2)
+    yield Case(verdict="best-of-n: it gains", setting=said, trial=best_of_n("normal", 0.3), cost=40)
+    yield Case(verdict="train: overfitting", setting="0.9, then 0.6", trial=overfitting(0.9, 0.6), cost=8)
 
 
 def measure(case: Case, n: int, repeats: int) -> float:

@@ -212,7 +212,7 @@ def show_comparison(report: Mapping[str, Any], out: Path) -> None:
         alone = f"{pair['only_a_right']:,} only {pair['a']} has right, {pair['only_b_right']:,} only {pair['b']}"
         rows = [
             ("difference", say_points(pair["difference"], pair["difference_ci"])),
-            ("exact test", f"p = {pair['p']:.3g}; {alone}"),
+            ("McNemar", f"p = {pair['p']:.3g} by prompt; {alone}"),
             *(
                 (f"{sign} {name}", _say_move(one))
                 for name, one in subsets.items()

@@ -140,12 +140,14 @@ def _conditional_interval(sum_P: Floats, num_C: int) -> Interval:
         return -most, most
     weight = float(size_P.sum())
     effective = weight**2 / float((size_P**2).sum())
-    side = tuple(2 * end - 1 for end in exact_interval((1 + float(sum_P.sum()) / weight) / 2 * effective, effective))
-    scale = (weight / num_C,) * 2
+    low, high = exact_interval((1 + float(sum_P.sum()) / weight) / 2 * effective, effective)
+    least = most = weight / num_C
     if len(size_P) < FEWEST_EXCEPTIONS:
         share = len(size_P) / num_P
-        scale = tuple(min(weight / num_C * end / share, 1.0) for end in exact_interval(len(size_P), num_P))
-    return side[0] * scale[side[0] < 0], side[1] * scale[side[1] > 0]
+        least, most = (min(weight / num_C * end / share, 1.0) for end in exact_interval(len(size_P), num_P))
+    # The mean is the discordant weight times a number between -1 and 1: the greater weight is the farther from zero.
+    low, high = 2 * low - 1, 2 * high - 1
+    return low * (most if low < 0 else least), high * (most if high > 0 else least)
 
 
 def skew_proof_interval(value_P: Floats, *, num_tests: float = 1.0) -> Interval | None:

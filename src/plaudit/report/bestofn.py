@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from plaudit.measure.significance import say_too_few
+from plaudit.measure.significance import fewest_discordant
 from plaudit.report.canvas import draw_key
 from plaudit.report.charts import Curve, draw_curves
 from plaudit.report.facts import Estimate, Facts
@@ -15,7 +15,7 @@ from plaudit.report.markup import Child, join, tag
 from plaudit.report.pieces import Section, draw_figure, draw_table, fold
 from plaudit.report.scales import Unit
 from plaudit.report.verdict import Verdict
-from plaudit.report.wording import say_count, say_estimate, say_name, say_number
+from plaudit.report.wording import say_count, say_estimate, say_name, say_number, say_things
 
 SENTENCE = (
     "By score alone best-of-n rises always, whatever the scores are worth; give gold ratings to see what it gains."
@@ -59,9 +59,9 @@ def build_curve_verdict(facts: Facts) -> Verdict:
         return Verdict(
             level="caution" if falls else "good", answer=f"It gains, up to n = {say_count(best_n)}.", sentence=said
         )
-    prompts = facts.number("prompts")
-    too_few = say_too_few(int(prompts)) if prompts is not None else ""
-    said += f" {too_few[0].upper()}{too_few[1:]}.".replace("discordant ", "") if too_few else ""
+    prompts, needed = facts.number("prompts"), fewest_discordant()
+    if prompts is not None and prompts < needed:
+        said += f" Not enough evidence: {say_things(prompts, 'prompt')}; at least {needed} are needed."
     return Verdict(level="caution", answer="No gain is shown.", sentence=said)
 
 
