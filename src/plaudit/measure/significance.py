@@ -184,9 +184,7 @@ def skew_proof_reach(num_prompts: int, miss: float) -> float:
     student = float(-special.stdtrit(num_prompts - 1, miss / 2))
     if num_prompts > _MANY:
         return student
-    root, samples = math.sqrt(num_prompts), min(_SAMPLES, _DRAWN // num_prompts)
-    value_SP = np.random.default_rng([num_prompts, 7]).exponential(size=(samples, num_prompts))
-    step_S = value_SP.std(axis=1, ddof=1) / value_SP.mean(axis=1) / root
+    step_S = _sample_variation(num_prompts) / math.sqrt(num_prompts)
 
     def excess(reach: float) -> float:
         below_S = special.gammainc(num_prompts, num_prompts / (1 + reach * step_S))
@@ -200,6 +198,14 @@ def skew_proof_reach(num_prompts: int, miss: float) -> float:
     while excess(high) > 0:
         high *= 2
     return float(optimize.brentq(excess, student, high, rtol=1e-6))
+
+
+@lru_cache(maxsize=64)
+def _sample_variation(num_prompts: int) -> Floats:
+    """Coefficients of variation of so many exponential values."""
+    size = min(_SAMPLES, _DRAWN // num_prompts), num_prompts
+    value_SP = np.random.default_rng([num_prompts, 7]).exponential(size=size)
+    return np.asarray(value_SP.std(axis=1, ddof=1) / value_SP.mean(axis=1), dtype=np.float64)
 
 
 def effective_tests(value_BN: Floats) -> float:
