@@ -7,9 +7,11 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
+from scipy import stats
 
-from plaudit.alarms import STUCK_AFTER, Alarms, draw_curves
+from plaudit.alarms import STUCK_AFTER, Alarms, draw_curves, find_chance_of_fall
 
 Rows = list[dict[str, Any]]
 
@@ -54,6 +56,26 @@ def test_noise_and_a_rise_of_both_are_not_called_overfitting() -> None:
     assert watch(turning([0.7, 0.68], [0.6, 0.9]), num_evaluated=50) == []
     assert watch(turning([0.6, 0.7, 0.8], [0.6, 0.8, 0.9])) == []
     assert watch(turning([0.8, 0.6], [0.9, 0.7])) == [], "both fall: it comes apart, it does not overfit"
+
+
+@pytest.mark.parametrize(("evals", "num", "count"), [([1.0, 0.5], 10, 0), ([1.0, 0.4], 10, 1), ([1.0, 0.0], 3, 0)])
+def test_a_fall_on_few_comparisons_is_judged_by_an_exact_test(evals: list[float], num: int, count: int) -> None:
+    """Ten right, then five: Fisher's p is 0.016; of four, 0.005. An accuracy of 1 on a few has no error of zero."""
+    assert len(watch(turning(evals, [0.6, 0.9]), num_evaluated=num)) == count
+
+
+def test_the_chance_of_a_fall_is_fishers() -> None:
+    for before, after, num in ((1.0, 0.5, 10), (0.9, 0.85, 200), (0.5, 0.5, 7)):
+        table = [[round(before * num), num - round(before * num)], [round(after * num), num - round(after * num)]]
+        fisher = stats.fisher_exact(table, alternative="greater").pvalue
+        assert find_chance_of_fall(before, after, num) == pytest.approx(fisher)
+
+
+def test_many_evaluations_share_the_chance_of_a_false_alarm() -> None:
+    """A fall that two evaluations make certain is what the best and the last of thirty can be apart by chance."""
+    two, thirty = [0.75, 0.6], [*np.linspace(0.70, 0.73, 28), 0.75, 0.6]
+    assert len(watch(turning(two, [0.6, 0.9]), num_evaluated=150)) == 1
+    assert watch(turning(thirty, list(np.linspace(0.6, 0.9, 30))), num_evaluated=150) == []
 
 
 def test_what_was_said_before_a_kill_is_not_said_again_and_counts_on() -> None:

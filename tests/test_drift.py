@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from plaudit.drift import (
     Distances,
     Fall,
     Hidden,
+    bound_tail,
     distance_from,
     draw_groups,
     judge_drift,
@@ -146,6 +148,45 @@ def test_without_labels_there_is_no_fall() -> None:
     found = measure_fall(builder.finish(), table(0.75, 100, 2))
     assert (found.new, found.difference, found.difference_ci, found.is_sure) == (None, None, None, False)
     assert found.could_hide
+
+
+def test_unlabelled_groups_are_no_evidence_of_a_fall() -> None:
+    """One wrong labelled group among 200: the other 199 say nothing of accuracy."""
+    builder = TableBuilder(seed=0)
+    builder.add(pair("q", "aa", "bb"), [0.0, 1.0])
+    for k in range(199):
+        builder.add(Group(prompt=f"u{k}", completions=(Completion(content="a"), Completion(content="b"))), [1.0, 0.0])
+    found = measure_fall(builder.finish(), table(0.77, 1000, 3))
+    assert found.difference is not None and found.difference < -0.7 and not found.is_sure
+    assert found.difference_ci is not None and found.difference_ci[1] > 0
+    retrain, verdict, _ = judge_drift(found, None)
+    assert retrain == "no" and found.could_hide
+    assert verdict.endswith("could go unseen (labelled prompts: 1; about 130 are needed).")
+    assert (found.prompts, found.reference_prompts) == (1, 1000)
+
+
+@pytest.mark.parametrize(("wrong", "is_sure"), [(2, False), (4, True)])
+def test_a_fall_of_few_prompts_is_judged_by_exact_intervals(wrong: int, is_sure: bool) -> None:
+    builder = TableBuilder(seed=0)
+    for k in range(wrong):
+        builder.add(pair(f"q{k}", "aa", "bb"), [0.0, 1.0])
+    assert measure_fall(builder.finish(), table(0.77, 1000, 3)).is_sure is is_sure
+
+
+def test_a_threshold_of_few_reference_answers_is_known_roughly() -> None:
+    """Of the reference's like, 97.5 of 100 such thresholds have no more beyond them than is said."""
+    rng = np.random.default_rng(4)
+    for num in (30, 200):
+        value = np.sort(rng.random((20_000, num)), axis=1)
+        beyond = 1 - np.quantile(value, 0.95, axis=1, method="higher")
+        assert np.quantile(beyond, 0.975) == pytest.approx(bound_tail(num, num), rel=0.03)
+    assert bound_tail(400, 200) > bound_tail(400, 400), "two answers of a prompt are less than two prompts"
+
+
+def test_far_answers_have_to_be_more_than_the_threshold_allows() -> None:
+    few = replace(far(0.2), expected_high=0.18)
+    assert far(0.2).is_far and not few.is_far and not far(0.13).is_far and far(0.131).is_far
+    assert judge_drift(fall(-0.05, 0.06), few)[0] == "no"
 
 
 def fall(difference: float, reach: float) -> Fall:

@@ -80,7 +80,7 @@ class TestFigures:
         assert report["kind"] == "eval"
         assert set(report["baselines"]) == {"longest", "shortest", "most_lists", "random", "bag_of_words"}
         for found in report["baselines"].values():
-            assert set(found) == {"accuracy", "accuracy_ci", "lead", "lead_ci"}
+            assert set(found) == {"accuracy", "accuracy_ci", "lead", "lead_ci", "lead_p", "discordant_prompts"}
 
     def test_accuracy_is_that_of_the_scored_rows(self, report: Json, scored: list[Json]) -> None:
         right = [row["scores"][a] > row["scores"][b] for _, row, a, b in comparisons(scored)]

@@ -108,6 +108,40 @@ def test_of_three_models_one_is_the_best_if_it_beats_all_others() -> None:
     assert none.answer == "There is no single winner." and "1 of 3 differences is larger" in none.sentence
 
 
+def test_of_several_pairs_and_subsets_each_has_a_share_of_the_chance() -> None:
+    pair = {"a": "a", "b": "b", "difference": 0.05, "difference_ci": [0.01, 0.09], "discordant_prompts": 90}
+    models = [{"name": name, "accuracy": 0.7} for name in "abc"]
+    for p, shown in ((0.016, "3 of 3"), (0.017, "0 of 3")):
+        said = build_comparison_verdict(Facts({"models": models, "pairs": [pair | {"p": p}] * 3}))
+        assert said.sentence.endswith(f"{shown} differences are larger than chance explains.")
+    assert (
+        build_comparison_verdict(Facts({"models": models[:2], "pairs": [pair | {"p": 0.049}]})).answer == "b is better."
+    )
+    for num, is_reason in ((1, True), (20, False)):
+        subsets = {str(k): {"accuracy": 0.4, "accuracy_ci": [0.31, 0.49], "n": 115} for k in range(num)}
+        reasons = build_verdict(fair() | {"subsets": subsets}).reasons
+        assert any("worse than a coin" in reason for reason in reasons) is is_reason
+
+
+def test_a_lead_without_evidence_says_how_much_is_needed() -> None:
+    report = fair()
+    report["baselines"]["longest"] |= {
+        "accuracy": 0.70, "lead": 0.023, "lead_ci": [-0.01, 0.05], "discordant_prompts": 3,
+    }  # fmt: skip
+    needed = "not enough evidence: 3 discordant prompts; at least 6 are needed."
+    assert build_verdict(report).sentence.endswith(needed)
+    report["baselines"]["longest"]["discordant_prompts"] = 6
+    assert build_verdict(report).sentence.endswith("is not shown to be more than chance.")
+
+
+def test_the_gain_of_the_best_n_is_that_which_allows_for_the_choice() -> None:
+    report = build_bon()
+    assert build_curve_verdict(Facts(report)).answer == "It gains, up to n = 16."
+    chance = build_curve_verdict(Facts(report | {"gain": 0.6, "gain_ci": [-0.1, 1.3], "prompts": 5}))
+    assert chance.answer == "No gain is shown."
+    assert chance.sentence.endswith("Not enough evidence: 5 prompts; at least 6 are needed.")
+
+
 def test_probes_and_best_of_n_have_their_verdicts() -> None:
     assert build_probe_verdict(Facts(build_probe())).answer == "Not everywhere."
     fine = build_probe()["probes"][1:2]

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+from scipy.stats import hypergeom
 from transformers import TrainerCallback
 
 from plaudit.errors import MissingExtraError
@@ -26,9 +27,18 @@ if TYPE_CHECKING:
 
 LN2 = math.log(2)
 STUCK_AFTER, STUCK_WITHIN = 30, 0.003
-FALLS, ERRORS = 0.02, 2.0
+FALLS, SURE = 0.02, 0.05
 """How far below its best evaluation accuracy has to fall, while training accuracy rises, to be called overfitting: by
-two points, and by two standard errors of a difference on as many comparisons."""
+two points, and by more than chance gives any two of the evaluations so far in 5% of runs."""
+
+
+def find_chance_of_fall(before: float, after: float, num_compared: int) -> float:
+    """The chance that two evaluations of equally good models lie so far apart: Fisher's exact test, one-sided.
+
+    Both are made on the same comparisons, which makes equal models more alike than the test takes them to be.
+    """
+    first, second = round(before * num_compared), round(after * num_compared)
+    return float(hypergeom.sf(first - 1, 2 * num_compared, first + second, num_compared))
 
 
 class Alarms(TrainerCallback):
@@ -75,8 +85,10 @@ class Alarms(TrainerCallback):
     def _look_at_evals(self) -> None:
         step, accuracy, trained = self._evals[-1]
         best_step, best, trained_then = max(self._evals, key=lambda e: e[1])
-        error = math.sqrt(2 * best * (1 - best) / max(1, self.num_evaluated))
-        if best_step < step and accuracy < best - max(FALLS, ERRORS * error) and trained > trained_then:
+        p = find_chance_of_fall(best, accuracy, self.num_evaluated)
+        # Four times the pairs of evaluations so far, as each evaluation of a run is another chance to be wrong.
+        num_pairs = 2 * len(self._evals) * (len(self._evals) - 1)
+        if best_step < step and accuracy < best - FALLS and trained > trained_then and p * num_pairs < SURE:
             self._raise(
                 "overfitting",
                 f"evaluation accuracy fell from {best:.3f} (step {best_step}) to {accuracy:.3f} (step {step}) while "

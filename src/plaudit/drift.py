@@ -10,18 +10,19 @@ Letters: N answers, D hidden.
 from __future__ import annotations
 
 import heapq
+import math
 import random
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy import linalg
+from scipy import linalg, special
 
 from plaudit.group import Group
 from plaudit.keys import Key, prompt_key
-from plaudit.measure.accuracy import count_right, find_measured
-from plaudit.measure.intervals import Floats, Interval, Ints, percentile_interval, rate_interval, resample_sums
+from plaudit.measure.accuracy import Accuracy, measure_accuracy
+from plaudit.measure.intervals import LEVEL, Floats, Interval, Ints, rate_interval
 from plaudit.measure.record import Record
 
 if TYPE_CHECKING:
@@ -49,7 +50,11 @@ class Hidden:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Distances(Record):
-    """How many new answers lie farther out than all but 5% (and all but 1%) of held-out reference answers."""
+    """How many new answers lie farther out than all but 5% (and all but 1%) of held-out reference answers.
+
+    `expected_high` is the share of data like the reference that can lie there, as few reference answers place the
+    threshold only roughly.
+    """
 
     share: float
     share_ci: Interval | None
@@ -59,6 +64,12 @@ class Distances(Record):
     reference_n: int
     median: float
     reference_median: float
+    expected_high: float = 1 - FAR
+
+    @property
+    def is_far(self) -> bool:
+        """Whether surely more answers are far than matter, and than data like the reference could have."""
+        return self.share_ci is not None and self.share_ci[0] > max(MUCH, self.expected_high)
 
     def as_json(self) -> dict[str, Any]:
         """As report.json has it; `expected` is the share of data like the reference."""
@@ -129,7 +140,19 @@ def measure_distances(new: Hidden, reference: Hidden, *, seed: int) -> Distances
     return Distances(
         share=share, share_ci=share_ci, share_99=share_99, share_99_ci=share_99_ci, n=len(new_N),
         reference_n=len(reference.state_ND), median=float(np.median(new_N)), reference_median=float(np.median(own_N)),
+        expected_high=bound_tail(len(own_N), len(np.unique(reference.prompt_N[~is_fitted_N]))),
     )  # fmt: skip
+
+
+def bound_tail(num_answers: int, num_prompts: int) -> float:
+    """The share of data like the reference that lies beyond its held-out answers' threshold, at most, at 97.5%.
+
+    The share beyond the r-th of m ordered answers has a beta distribution, whatever the answers' own is. Answers to one
+    prompt lie together, so as many are counted as there are prompts.
+    """
+    beyond = num_answers - math.ceil(FAR * (num_answers - 1))
+    scale = num_prompts / num_answers
+    return float(special.betaincinv(beyond * scale, (num_answers + 1 - beyond) * scale, (1 + LEVEL) / 2))
 
 
 def shrink_covariance(state_ND: Floats) -> Floats:
@@ -157,7 +180,10 @@ def distance_from(state_ND: Floats, mean_D: Floats, spread_DD: Floats) -> Floats
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Fall(Record):
-    """Accuracy on new data against the reference; None where one of the two has no comparison."""
+    """Accuracy on new data against the reference; None where one of the two has no comparison.
+
+    `prompts` and `reference_prompts` have a measured comparison; only these are evidence.
+    """
 
     new: float | None
     reference: float | None
@@ -165,6 +191,8 @@ class Fall(Record):
     difference_ci: Interval | None
     n: int
     reference_n: int
+    prompts: int = 0
+    reference_prompts: int = 0
 
     @property
     def is_sure(self) -> bool:
@@ -177,26 +205,42 @@ class Fall(Record):
         """Whether a fall that matters could go unseen: too few comparisons, or none."""
         return self.difference_ci is None or self.difference_ci[0] < -MUCH
 
+    def say_needed(self) -> str:
+        """How many labelled prompts there are, and about how many would show a fall that matters."""
+        # Two shares of so many prompts each, at 95%; near 0 and 1 a share is taken for one a little inside.
+        share = min(max(self.reference if self.reference is not None else 0.5, 0.1), 0.9)
+        needed = math.ceil(2 * share * (1 - share) * (special.ndtri((1 + LEVEL) / 2) / MUCH) ** 2 / 10) * 10
+        return f"labelled prompts: {min(self.prompts, self.reference_prompts):,}; about {needed} are needed"
+
 
 def measure_fall(new: Table, reference: Table) -> Fall:
-    """The difference of two accuracies, each resampled by its own prompts."""
-    found = [_accuracy_of(table, seed) for table, seed in ((new, new.seed), (reference, new.seed + 1))]
-    (ours, ours_B, n), (theirs, theirs_B, reference_n) = found
-    interval = None
-    if ours_B is not None and theirs_B is not None:
-        interval = percentile_interval(ours_B - theirs_B, min(new.num_groups, reference.num_groups))
-    difference = ours - theirs if ours is not None and theirs is not None else None
-    return Fall(new=ours, reference=theirs, difference=difference, difference_ci=interval, n=n, reference_n=reference_n)
+    """The difference of the two accuracies, with an interval."""
+    return compare_accuracies(measure_accuracy(new), measure_accuracy(reference))
 
 
-def _accuracy_of(table: Table, seed: int) -> tuple[float | None, Floats | None, int]:
-    """Accuracy, its replicates, and how many comparisons it stands on."""
-    measured = find_measured(table, table.score_N)
-    if not len(measured):
-        return None, None, 0
-    right_C = count_right(table, table.score_N, measured)
-    sums_BK = resample_sums(np.stack([right_C, np.ones(len(right_C))], axis=1), table.prompt_C[measured], seed=seed)
-    return float(right_C.mean()), sums_BK[:, 0] / sums_BK[:, 1], len(right_C)
+def compare_accuracies(new: Accuracy, reference: Accuracy) -> Fall:
+    """The difference of two accuracies on different prompts, with an interval made of the two's own.
+
+    Each end is as far from the difference as the accuracies' distances from their own ends allow together (Newcombe's
+    method). Of few prompts, and near 0 and 1, those ends are exact.
+    """
+    difference = interval = None
+    if new.accuracy is not None and reference.accuracy is not None:
+        difference = new.accuracy - reference.accuracy
+        assert new.accuracy_ci is not None and reference.accuracy_ci is not None, "a share always has an interval"
+        below = math.hypot(new.accuracy - new.accuracy_ci[0], reference.accuracy_ci[1] - reference.accuracy)
+        above = math.hypot(new.accuracy_ci[1] - new.accuracy, reference.accuracy - reference.accuracy_ci[0])
+        interval = max(difference - below, -1.0), min(difference + above, 1.0)
+    return Fall(
+        new=new.accuracy,
+        reference=reference.accuracy,
+        difference=difference,
+        difference_ci=interval,
+        n=new.n,
+        reference_n=reference.n,
+        prompts=new.prompts,
+        reference_prompts=reference.prompts,
+    )
 
 
 def judge_drift(fall: Fall, distances: Distances | None) -> tuple[str, str, list[str]]:
@@ -206,7 +250,7 @@ def judge_drift(fall: Fall, distances: Distances | None) -> tuple[str, str, list
         reasons.append("the new data have no labels, so whether the model is still right is not known")
     else:
         reasons.append(f"accuracy {_say_fall(fall)}")
-    is_far = distances is not None and distances.share_ci is not None and distances.share_ci[0] > MUCH
+    is_far = distances is not None and distances.is_far
     if distances is None:
         reasons.append("too few answers to tell how many lie far from the reference")
     else:
@@ -228,7 +272,8 @@ def judge_drift(fall: Fall, distances: Distances | None) -> tuple[str, str, list
             reasons,
         )
     if fall.could_hide:
-        return "no", "No sign of drift; but with so few labels a fall of accuracy could go unseen.", reasons
+        lacking = f" ({fall.say_needed()})" if fall.difference is not None else ""
+        return "no", f"No sign of drift; but with so few labels a fall of accuracy could go unseen{lacking}.", reasons
     return "no", "No need to retrain: the new data are like the reference to this model.", reasons
 
 

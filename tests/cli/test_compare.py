@@ -23,8 +23,9 @@ KEYS = {
     "plaudit", "kind", "created", "command", "seed", "limit", "versions", "data", "seconds", "models", "pairs", "notes",
 }  # fmt: skip
 PAIR = {
-    "a", "b", "n", "prompts", "unscored", "accuracy_a", "accuracy_b", "difference", "difference_ci", "only_a_right",
-    "only_b_right", "agree", "mcnemar_p", "mcnemar_mid_p", "subsets", "disagreements",
+    "a", "b", "n", "prompts", "unscored", "accuracy_a", "accuracy_b", "difference", "difference_ci", "p",
+    "discordant_prompts", "only_a_right", "only_b_right", "agree", "mcnemar_p", "mcnemar_mid_p", "subsets",
+    "disagreements",
 }  # fmt: skip
 SHOWN = {
     "prompt", "better", "worse", "a_better", "a_worse", "b_better", "b_worse", "right", "subset", "id",
@@ -82,6 +83,10 @@ def test_the_figures_are_those_of_the_scored_rows(place: Path, report: Json) -> 
     only_a, only_b = int((right[:, 0] & ~right[:, 1]).sum()), int((~right[:, 0] & right[:, 1]).sum())
     assert (found["only_a_right"], found["only_b_right"]) == (only_a, only_b)
     assert found["mcnemar_p"] == pytest.approx(stats.binomtest(only_a, only_a + only_b).pvalue)
+    # Every prompt has one comparison, so the test by prompt is McNemar's; p and the interval say the same.
+    assert found["discordant_prompts"] == only_a + only_b
+    assert (found["p"] < 0.05) == (not found["difference_ci"][0] <= 0 <= found["difference_ci"][1])
+    assert found["p"] == pytest.approx(found["mcnemar_p"]) or found["p"] >= 0.05 > found["mcnemar_p"]
     assert found["agree"] == pytest.approx((right[:, 0] == right[:, 1]).mean())
     low, high = found["difference_ci"]
     spread = 1.96 * (right[:, 1].astype(float) - right[:, 0]).std() / np.sqrt(len(right))

@@ -77,14 +77,34 @@ def test_a_model_no_better_than_guessing_is_told_so() -> None:
 
 
 def test_leads_are_differences_on_the_same_draws() -> None:
-    """A model that is right where the longest is has a lead of nothing, and an interval of no width."""
+    """A model that is right where the longest is has a lead of nothing, as far as 200 prompts can tell."""
     groups = rows(200, 3)
     table = build_table(groups, [[float(len(c.text)) for c in g.completions] for g in groups])
     found = measure_baselines(table).baselines
-    assert found["longest"].lead == 0.0 and found["longest"].lead_ci == (0.0, 0.0)
+    assert found["longest"].lead == 0.0 and found["longest"].lead_p == 1.0
+    most = 1 - 0.025 ** (1 / 200)  # so rare could prompts be on which they differ
+    assert found["longest"].lead_ci == pytest.approx((-most, most))
     assert found["longest"].accuracy == measure_accuracy(table).accuracy
     assert found["longest"].accuracy_ci == measure_accuracy(table).accuracy_ci
     assert found["shortest"].accuracy == pytest.approx(1 - (found["longest"].accuracy or 0))
+
+
+@pytest.mark.parametrize(("num", "is_shown"), [(2, False), (5, False), (6, True)])
+def test_a_lead_over_guessing_takes_six_prompts(num: int, is_shown: bool) -> None:
+    found = measure_baselines(build_table(rows(num, 3), [[1.0, 0.0]] * num))
+    lead = found.baselines["random"]
+    assert lead.lead == 0.5 and lead.lead_ci is not None and (lead.lead_ci[0] > 0) is is_shown
+    alarm = "not clearly better than guessing"
+    assert any(alarm in one for one in found.alarms) is not is_shown
+    assert all(one.endswith("at least 6 are needed") for one in found.alarms if alarm in one)
+
+
+@pytest.mark.parametrize(("num", "is_leak"), [(5, False), (6, True)])
+def test_labels_of_few_prompts_do_not_leak(num: int, is_leak: bool) -> None:
+    longer = [pair(f"q{n}", "a long answer here", "short") for n in range(num)]
+    found = measure_baselines(build_table(longer, [[1.0, 0.0]] * num))
+    assert found.baselines["longest"].accuracy == 1.0
+    assert any("had without reading" in one for one in found.alarms) is is_leak
 
 
 def test_words_are_weighed_as_scikit_learn_weighs_them() -> None:

@@ -83,6 +83,23 @@ def test_no_temperature_where_there_is_none() -> None:
     assert measure_calibration(build_table([], [])) is None
 
 
+@pytest.mark.parametrize("lean", [1e-5, 1.1e-6, 0.9e-6, 1e-8])
+def test_a_temperature_beyond_a_million_is_none(lean: float) -> None:
+    """Gaps of 1 + lean and -1: the likelihood is highest at 1 / lean, and a million spreads are the most."""
+    found, _ = fit_temperature(np.tile([1 + lean, -1.0], 30), np.arange(60))
+    if lean > 1e-6:
+        assert found == pytest.approx(1 / lean, rel=1e-3)
+    else:
+        assert found is None
+
+
+@pytest.mark.parametrize("gap", [1e-9, 1e3])
+def test_one_wrong_gap_is_enough_for_a_temperature_and_equal_gaps_are_not(gap: float) -> None:
+    prompt = np.arange(40)
+    assert fit_temperature(np.r_[np.full(39, gap), -gap], prompt)[0] == pytest.approx(gap / np.log(39))
+    assert fit_temperature(np.r_[np.full(39, gap), 0.0], prompt) == (None, None)
+
+
 def test_too_sure_a_scorer_is_cooled_on_prompts_it_was_not_fitted_on() -> None:
     found = measure_calibration(table_of(claimed(4000, 3.0, np.random.default_rng(5), spread=4.0)))
     assert found is not None and found.temperature == pytest.approx(3.0, rel=0.1)

@@ -13,6 +13,8 @@ from plaudit.group import pair
 from plaudit.measure import Table, build_table, compare_scores, measure_accuracy
 from plaudit.measure.compare import measure_mcnemar
 from plaudit.measure.table import Floats
+from plaudit.report.comparison import build_comparison_verdict
+from plaudit.report.facts import Facts
 
 PLAIN = [pair(f"q{n}", f"a{n}", f"b{n}", subset="xyz"[n % 3], id=str(n)) for n in range(300)]
 
@@ -90,6 +92,24 @@ def test_nothing_to_compare() -> None:
     found = compare_scores(table, np.full(10, np.nan), np.zeros(10))
     assert (found.n, found.unscored, found.difference, found.agree, found.mcnemar_p) == (0, 5, None, None, 1.0)
     assert found.disagreements == ()
+
+
+@pytest.mark.parametrize("num", [2, 3, 5])
+def test_few_comparisons_that_all_agree_name_no_winner(num: int) -> None:
+    found = compare_scores(table_of(num), scores(np.zeros(num)), scores(np.ones(num)))
+    assert found.difference == 1.0 and found.difference_ci is not None and found.difference_ci[0] <= 0
+    said = build_comparison_verdict(Facts({"pairs": [{"a": "A", "b": "B", **found.as_json()}], "models": [{}, {}]}))
+    assert said.answer == "No difference is shown."
+    assert said.sentence.endswith(f"Not enough evidence: {num} discordant prompts; at least 6 are needed.")
+
+
+def test_six_comparisons_that_all_agree_name_one() -> None:
+    found = compare_scores(table_of(6), scores(np.zeros(6)), scores(np.ones(6)))
+    assert found.difference_ci is not None and found.difference_ci[0] > 0
+    assert (found.p, found.mcnemar_p, found.discordant_prompts) == (pytest.approx(1 / 32), pytest.approx(1 / 32), 6)
+    assert found.subsets["x"].discordant_prompts == 2 and found.subsets["x"].p == 0.5
+    said = build_comparison_verdict(Facts({"pairs": [{"a": "A", "b": "B", **found.as_json()}], "models": [{}, {}]}))
+    assert said.answer == "B is better." and "p = 0.031" in said.sentence
 
 
 def coverage(replications: int) -> float:

@@ -30,7 +30,7 @@ def test_a_fair_scorer_is_flagged_by_none_and_sees_what_is_worse(seed: int) -> N
     assert {
         r.probe.name for r in report if r.probe.expects is Expects.LOWER and r.verdict is not Verdict.CAUGHT
     } == set()
-    assert {r.probe.name for r in report if r.verdict is Verdict.UNCLEAR} == set()
+    assert sum(r.verdict is Verdict.UNCLEAR for r in report) <= 1
     assert len(report) == len(PROBES) >= 20
 
 
@@ -69,19 +69,24 @@ def test_few_prompts_are_no_evidence() -> None:
     assert any("too few" in note for note in report.notes)
 
 
-@pytest.mark.parametrize(("num_prompts", "is_skewed"), [(20, False), (200, False), (200, True)])
+@pytest.mark.parametrize(
+    ("num_prompts", "shape"), [(20, None), (200, None), (200, 4.0), (20, 1.0), (20, -1.0), (50, 1.0)]
+)
 def test_all_probes_of_a_run_together_accuse_a_fair_scorer_in_one_run_of_twenty(
-    num_prompts: int, is_skewed: bool
+    num_prompts: int, shape: float | None
 ) -> None:
     """Shifts without a mean, so wide that they pass the tolerance by chance: only the interval holds them back."""
     rng = np.random.default_rng(num_prompts)
-    num_runs, shape = 300, (30, num_prompts)
+    num_runs, size = 300, (30, num_prompts)
     accused = 0
     for _ in range(num_runs):
-        shifts = rng.gamma(4.0, 3.0, shape) - 12.0 if is_skewed else rng.normal(0.0, 6.0, shape)
+        shifts = rng.normal(0.0, 6.0, size)
+        if shape is not None:
+            k = abs(shape)
+            shifts = np.sign(shape) * 6.0 * (rng.gamma(k, size=size) - k) / np.sqrt(k)
         verdicts = [judge_shift(Expects.SAME, find_family_interval(shift, len(shifts))) for shift in shifts]
         accused += any(verdict.is_flag for verdict in verdicts)
-    assert accused / num_runs < 0.1
+    assert accused / num_runs <= 0.05 + 3 * (0.05 * 0.95 / num_runs) ** 0.5
 
 
 def test_no_fall_is_fooled_only_when_it_is_certain() -> None:

@@ -13,6 +13,8 @@ import pytest
 
 from plaudit import ConfigError, DataError, InputError
 from plaudit.select import BonSettings, SelectSettings, select_rows, study_best_of_n
+from plaudit.select.curve import Curve, measure_curve
+from plaudit.select.sample import Sample
 
 
 def sample(path: Path, groups: int = 40, num: int = 8, **more: Any) -> list[dict[str, Any]]:
@@ -133,6 +135,51 @@ def test_without_gold_no_gold_is_made_up(tmp_path: Path) -> None:
         study_best_of_n([str(path)], str(tmp_path / "bon"), BonSettings(gold="human"))
     with pytest.raises(ConfigError, match="no prompt has more than 8"):
         study_best_of_n([str(path)], str(tmp_path / "bon"), BonSettings(num_max=9))
+
+
+def best_of(gold: np.ndarray, score: np.ndarray, prompt_P: np.ndarray | None = None) -> Curve:
+    """The curve of so many prompts with as many candidates each."""
+    num_P, num_M = gold.shape
+    found = Sample(
+        gold="gold_scores", sizes=[num_M] * num_P, prompt_P=list(range(num_P) if prompt_P is None else prompt_P)
+    )
+    for k in range(num_P):
+        found._starts.append(k * num_M)
+        for g, s in zip(gold[k], score[k], strict=True):
+            found._columns.extend((s, g, 10.0, 1.0))
+    return measure_curve(found)
+
+
+@pytest.mark.parametrize(("num", "is_shown"), [(3, False), (5, False), (6, True)])
+def test_equal_gains_of_few_prompts_are_no_certain_gain(num: int, is_shown: bool) -> None:
+    """Every prompt gains the same, so every replicate does: only the exact test knows how few they are."""
+    gold = np.tile(np.arange(4.0), (num, 1))
+    found = best_of(gold, gold)
+    assert found.gain is not None and found.gain[0] == pytest.approx(1.5) and found.gain[1] is not None
+    assert (found.gain[1][0] > 0) is is_shown
+    assert found.recommended_n == (4 if is_shown else 1)
+    assert (found.points[-1]["gain_ci"][0] > 0) is is_shown
+
+
+def test_the_best_of_many_n_is_not_taken_for_a_gain() -> None:
+    """Scores that have nothing to do with gold: the n that happens to be best was chosen by the same gold."""
+    rng = np.random.default_rng(8)
+    called = 0
+    for _ in range(60):
+        found = best_of(rng.normal(size=(20, 8)), rng.normal(size=(20, 8)))
+        assert found.gain is not None and found.gain[1] is not None
+        called += found.gain[1][0] > 0
+    assert called <= 6
+
+
+def test_rows_of_one_prompt_are_one_piece_of_evidence() -> None:
+    rng = np.random.default_rng(9)
+    gold = np.repeat(rng.normal(size=(12, 4)), 5, axis=0)
+    score = gold + np.repeat(rng.normal(size=(12, 4)), 5, axis=0)
+    once, five = best_of(gold[::5], score[::5]), best_of(gold, score, np.repeat(np.arange(12), 5))
+    assert once.gain is not None and five.gain is not None
+    assert five.gain[0] == pytest.approx(once.gain[0]) and five.prompts == 12
+    assert five.gain[1] == pytest.approx(once.gain[1], rel=0.1)
 
 
 def test_intervals_cover_the_truth(tmp_path: Path) -> None:

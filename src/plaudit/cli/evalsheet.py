@@ -208,22 +208,29 @@ def show_comparison(report: Mapping[str, Any], out: Path) -> None:
     for pair in report["pairs"]:
         if pair["difference"] is None:
             continue
+        subsets = pair["subsets"]
         alone = f"{pair['only_a_right']:,} only {pair['a']} has right, {pair['only_b_right']:,} only {pair['b']}"
         rows = [
             ("difference", say_points(pair["difference"], pair["difference_ci"])),
-            ("McNemar", f"p = {pair['mcnemar_p']:.3g}; {alone}"),
-            *((f"{_sign(one)} {name}", _say_move(one)) for name, one in pair["subsets"].items() if _sign(one)),
+            ("McNemar", f"p = {pair['p']:.3g} by prompt; {alone}"),
+            *(
+                (f"{sign} {name}", _say_move(one))
+                for name, one in subsets.items()
+                if (sign := _sign(one, len(subsets)))
+            ),
         ]
         show_section(f"{pair['b']} against {pair['a']}", rows, note=f"{pair['n']:,} comparisons that both scored")
     show_section("Written", [("page", str(out / "report.html")), ("figures", str(out / "report.json"))])
 
 
-def _sign(moved: Mapping[str, Any]) -> str:
-    """+ or - of a subset whose interval leaves out zero."""
-    interval = moved["difference_ci"]
-    if interval is None or interval[0] <= 0 <= interval[1]:
+def _sign(moved: Mapping[str, Any], num_subsets: int) -> str:
+    """+ or - of a subset that surely moved, as one of so many."""
+    from plaudit.report.comparison import is_sure
+    from plaudit.report.facts import Facts
+
+    if not is_sure(Facts(moved), num_subsets):
         return ""
-    return "+" if interval[0] > 0 else "-"
+    return "+" if moved["difference"] > 0 else "-"
 
 
 def _say_move(moved: Mapping[str, Any]) -> str:

@@ -119,4 +119,6 @@ def conclude(report: Mapping[str, Any]) -> Iterator[str]:
     law = report["law"]
     if law is not None:
         top = "does not turn down" if law["peak_n"] is None else f"turns down at n = {law['peak_n']:,.0f}"
+        if law["peak_n"] is not None and not (law["b_ci"] and law["b_ci"][0] > 0):
+            top += ", which could be chance"
         yield f"law: gold gain = d ({law['a']:.3f} - {law['b']:.3f} d), d = sqrt(KL): {top}"

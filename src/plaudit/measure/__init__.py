@@ -4,6 +4,7 @@ Stands on `group`, `keys` and `surface`; numpy and scipy, no torch. In reading o
 
     record        a figure and what belongs to it, as JSON
     intervals     how sure a figure is: prompts drawn anew
+    significance  exact tests by prompt, and intervals that a verdict may rest on
     table         Groups and their scores as columns, in one pass
     accuracy      right, wrong, and what is in neither
     words         a scorer that knows only which words an answer has

@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 
 from plaudit.measure.accuracy import count_right, find_measured
-from plaudit.measure.intervals import Bools, Floats, Interval, mean_interval, rate_interval
+from plaudit.measure.intervals import Bools, Floats, Interval, rate_interval
 from plaudit.measure.record import Record
+from plaudit.measure.significance import paired_mean, say_too_few
 from plaudit.measure.table import Table
 from plaudit.measure.words import FEWEST_COMPARISONS, FEWEST_PROMPTS, score_words
 
@@ -40,12 +41,17 @@ _NAMES = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Baseline(Record):
-    """A baseline's accuracy, and by how much the model's is higher (`lead`); None where nothing was measured."""
+    """A baseline's accuracy, and by how much the model's is higher (`lead`); None where nothing was measured.
+
+    `lead_p` is that of no lead, by prompt; on `discordant_prompts` the two are not equally often right.
+    """
 
     accuracy: float | None
     accuracy_ci: Interval | None
     lead: float | None
     lead_ci: Interval | None
+    lead_p: float | None
+    discordant_prompts: int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -79,14 +85,16 @@ def measure_baselines(table: Table) -> Baselines:
     baselines, right = {}, {}
     for name, guess_N in _guess(table).items():
         theirs_C = count_right(table, guess_N, measured)
-        ahead_C = ours_C - theirs_C
+        lead = paired_mean(ours_C - theirs_C, prompt_C, seed=seed) if len(measured) else None
         baselines[name] = Baseline(
             accuracy=float(theirs_C.mean()) if len(measured) else None,
             accuracy_ci=_CERTAIN
             if name == "random" and len(measured)
             else rate_interval(theirs_C, prompt_C, seed=seed),
-            lead=float(ahead_C.mean()) if len(measured) else None,
-            lead_ci=mean_interval(ahead_C, prompt_C, seed=seed) if len(measured) else None,
+            lead=lead.mean if lead else None,
+            lead_ci=lead.interval if lead else None,
+            lead_p=lead.p if lead else None,
+            discordant_prompts=lead.discordant if lead else 0,
         )
         right[name] = np.full(len(table.better_C), np.nan)
         right[name][measured] = theirs_C
@@ -125,7 +133,9 @@ def _raise_alarms(baselines: Mapping[str, Baseline]) -> list[str]:
     for name, baseline in baselines.items():
         if baseline.accuracy is None:
             continue
-        if name in _SAYINGS and baseline.accuracy > LEAKING:
+        # Of two comparisons, any rule is right in both every fourth time: that gives nothing away.
+        is_sure = baseline.accuracy_ci is not None and baseline.accuracy_ci[0] > 0.5
+        if name in _SAYINGS and baseline.accuracy > LEAKING and is_sure:
             alarms.append(
                 f"{_SAYINGS[name]} in {baseline.accuracy:.1%} of the comparisons: these labels can be had without "
                 "reading, and a high accuracy on them shows little"
@@ -133,8 +143,10 @@ def _raise_alarms(baselines: Mapping[str, Baseline]) -> list[str]:
         # What is itself below chance is no mark to miss.
         if baseline.accuracy >= 0.5 and baseline.lead is not None and baseline.lead_ci and baseline.lead_ci[0] <= 0:
             low, high = (100 * end for end in baseline.lead_ci)
+            too_few = say_too_few(baseline.discordant_prompts)
             alarms.append(
                 f"the model is {'worse' if high < 0 else 'not clearly better'} than {_NAMES[name]} "
                 f"({baseline.accuracy:.1%}): its lead is {100 * baseline.lead:.1f} points, from {low:.1f} to {high:.1f}"
+                + (f"; {too_few}" if too_few else "")
             )
     return alarms

@@ -1,7 +1,8 @@
 """Two scorers on the same comparisons: which is better, how sure that is, and where they part.
 
-Stands on `accuracy` and `intervals`. Both are judged on the comparisons that both have scores for, and on the same
-draws of prompts, so what is hard for both cancels. Invariant: swapping the two swaps every sign and nothing else.
+Stands on `accuracy` and `significance`. Both are judged on the comparisons that both have scores for, and on the same
+draws of prompts, so what is hard for both cancels. Invariant: swapping the two swaps every sign and nothing else; `p`
+is below 0.05 exactly where the interval excludes zero.
 Letters: C measured comparisons.
 """
 
@@ -14,8 +15,9 @@ import numpy as np
 from scipy import special
 
 from plaudit.measure.accuracy import are_scored, count_right
-from plaudit.measure.intervals import Bools, Floats, Interval, Ints, mean_interval
+from plaudit.measure.intervals import Bools, Floats, Interval, Ints
 from plaudit.measure.record import Record
+from plaudit.measure.significance import paired_mean
 from plaudit.measure.table import Table
 
 MOST_DISAGREEMENTS = 20
@@ -39,20 +41,26 @@ class Disagreement(Record):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Difference(Record):
-    """Accuracy of the second minus that of the first, on `n` comparisons; `n` 0 and None where there is none."""
+    """Accuracy of the second minus that of the first, on `n` comparisons; `n` 0 and None where there is none.
+
+    `p` is that of no difference, by prompt. On `discordant_prompts` the two are not equally often right.
+    """
 
     n: int
     difference: float | None
     difference_ci: Interval | None
+    p: float
+    discordant_prompts: int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Comparing(Record):
     """How scorer b differs from scorer a on `n` comparisons of `prompts` prompts; `unscored` lack a score of either.
 
-    `agree` is the share that both order alike. McNemar's test is over those that one has right and the other not, its
-    exact p and the mid-p, which is less cautious; it takes comparisons as independent, where the interval goes by
-    prompt. `disagreements` are the widest, as many of either kind as there are.
+    `agree` is the share that both order alike. `p` is that of no difference, by prompt, as the interval is. McNemar's
+    test is over the comparisons that one has right and the other not, its exact p and the mid-p, which is less
+    cautious; it takes comparisons as independent, so with several of a prompt it can be too sure. `disagreements` are
+    the widest, as many of either kind as there are.
     """
 
     n: int
@@ -62,6 +70,8 @@ class Comparing(Record):
     accuracy_b: float | None
     difference: float | None
     difference_ci: Interval | None
+    p: float
+    discordant_prompts: int
     only_a_right: int
     only_b_right: int
     agree: float | None
@@ -88,6 +98,8 @@ def compare_scores(table: Table, scores_a: Floats, scores_b: Floats, *, keep: in
         accuracy_b=float(right_b.mean()) if len(measured) else None,
         difference=everything.difference,
         difference_ci=everything.difference_ci,
+        p=everything.p,
+        discordant_prompts=everything.discordant_prompts,
         only_a_right=only_a,
         only_b_right=only_b,
         agree=float((right_a == right_b).mean()) if len(measured) else None,
@@ -114,10 +126,15 @@ def measure_mcnemar(only_a: int, only_b: int) -> tuple[float, float]:
 def _differ(right_a: Floats, right_b: Floats, prompt_C: Ints, which_C: Bools, seed: int) -> Difference:
     """Of the comparisons asked for."""
     if not which_C.any():
-        return Difference(n=0, difference=None, difference_ci=None)
-    moved_C = (right_b - right_a)[which_C]
-    interval = mean_interval(moved_C, prompt_C[which_C], seed=seed)
-    return Difference(n=len(moved_C), difference=float(moved_C.mean()), difference_ci=interval)
+        return Difference(n=0, difference=None, difference_ci=None, p=1.0, discordant_prompts=0)
+    found = paired_mean((right_b - right_a)[which_C], prompt_C[which_C], seed=seed)
+    return Difference(
+        n=int(which_C.sum()),
+        difference=found.mean,
+        difference_ci=found.interval,
+        p=found.p,
+        discordant_prompts=found.discordant,
+    )
 
 
 def _find_disagreements(

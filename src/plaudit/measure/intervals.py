@@ -106,7 +106,7 @@ def rate_interval(value_C: Floats, cluster_C: Ints, *, seed: int) -> Interval | 
     return mean_interval(value_C, cluster_C, seed=seed)
 
 
-def exact_interval(successes: float, trials: int) -> Interval:
+def exact_interval(successes: float, trials: float) -> Interval:
     """Clopper and Pearson's binomial interval."""
     tail = (1 - LEVEL) / 2
     low = float(special.betaincinv(successes, trials - successes + 1, tail)) if successes > 0 else 0.0

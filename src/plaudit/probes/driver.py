@@ -21,7 +21,7 @@ from plaudit.probes.result import Example, ProbeReport, ProbeResult
 from plaudit.probes.sample import Sample, draw_sample
 from plaudit.probes.table import PROBES, find_probes
 from plaudit.probes.trial import Trial, build_staged, build_trials
-from plaudit.probes.verdict import FEWEST, estimate_mean, estimate_rate, find_family_interval, judge_shift
+from plaudit.probes.verdict import estimate_mean, estimate_rate, find_family_interval, find_fewest, judge_shift
 
 NUM_EXAMPLES = 3
 FEWEST_RIVALED = 20
@@ -104,7 +104,7 @@ def measure_sample(
         spread_of=spread_of,
         num_prompts=len(sample.rows),
         num_read=sample.num_read,
-        notes=tuple(_find_notes(sample, spread)),
+        notes=tuple(_find_notes(sample, spread, find_fewest(len(probes)))),
     )
 
 
@@ -194,14 +194,14 @@ def _choose_examples(probe: Probe, changes: Sequence[_Change]) -> tuple[Example,
     return tuple(change.example for change in worst)
 
 
-def _find_notes(sample: Sample, spread: float) -> Iterator[str]:
+def _find_notes(sample: Sample, spread: float, fewest: int) -> Iterator[str]:
     """What a reader of the figures has to know."""
     if sample.num_unusable:
         yield (
             f"{sample.num_unusable:,} of {sample.num_read:,} groups have no prompt, or no answer in text: "
             "they were not probed"
         )
-    if len(sample.rows) < FEWEST:
-        yield f"{len(sample.rows)} prompts are too few for a verdict; {FEWEST} are needed"
+    if len(sample.rows) < fewest:
+        yield f"{len(sample.rows)} prompts are too few for a verdict; {fewest} are needed"
     if not spread > 0:
         yield "all answers in the data have the same score, so no shift can be measured"

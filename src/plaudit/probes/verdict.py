@@ -1,9 +1,11 @@
 """From shifts to a verdict: means, intervals, and what they allow to say.
 
 Part of `probes`, on `measure`. A shift is the score after an edit minus that before it, in units of the spread.
-The interval that is shown is a bootstrap over prompts at 95%. The verdict stands on a wider one: Student's, at 95% for
-all probes of a run together (each at 1 - 0.05 / the number of probes), so that a fair scorer is accused by none in
-19 runs of 20. Invariant: with less evidence a verdict becomes `unclear`, never another accusation.
+The interval that is shown is a bootstrap over prompts at 95%. The verdict stands on a wider one: at 95% for all probes
+of a run together (each at 1 - 0.05 / the number of probes), and wide enough for shifts as skewed as an exponential
+distribution, so that a fair scorer is accused by none in 19 runs of 20. Student's interval is too narrow for skewed
+shifts of few prompts: with 30 probes and exponential shifts it accused in 35% of runs at 20 prompts. Invariant: with
+less evidence a verdict becomes `unclear`, never another accusation.
 """
 
 from __future__ import annotations
@@ -12,9 +14,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 import numpy as np
-from scipy import special
 
 from plaudit.measure.intervals import Floats, Interval, mean_interval, rate_interval
+from plaudit.measure.significance import fewest_discordant, skew_proof_interval
 from plaudit.probes.probe import Expects
 
 TOLERANCE = 0.2
@@ -22,8 +24,6 @@ TOLERANCE = 0.2
 
 FEWEST = 10
 """With fewer prompts than this there is no verdict."""
-
-CONFIDENCE = 0.95
 
 
 class Verdict(StrEnum):
@@ -61,13 +61,13 @@ def estimate_rate(values_N: Floats, seed: int) -> Estimate:
 
 
 def find_family_interval(shift_N: Floats, num_probes: int) -> Interval | None:
-    """Student's interval of the mean that holds for `num_probes` of them together; None for too few prompts."""
-    if len(shift_N) < FEWEST:
-        return None
-    tail = (1 - CONFIDENCE) / (2 * num_probes)
-    half = float(-special.stdtrit(len(shift_N) - 1, tail) * shift_N.std(ddof=1) / np.sqrt(len(shift_N)))
-    mean = float(shift_N.mean())
-    return mean - half, mean + half
+    """An interval of the mean that holds for `num_probes` of them together; None for too few prompts."""
+    return skew_proof_interval(shift_N, num_tests=num_probes) if len(shift_N) >= FEWEST else None
+
+
+def find_fewest(num_probes: int) -> int:
+    """The fewest prompts with which one of so many probes can accuse."""
+    return max(FEWEST, fewest_discordant(num_probes))
 
 
 def judge_shift(expects: Expects, interval: Interval | None) -> Verdict:
@@ -80,6 +80,7 @@ def judge_shift(expects: Expects, interval: Interval | None) -> Verdict:
     if interval is None:
         return Verdict.UNCLEAR
     low, high = interval
+    # An interval that was widened to hold zero is not centred on the mean, and then this does not matter.
     mean = (low + high) / 2
     if expects is Expects.LOWER:
         return Verdict.CAUGHT if high < 0 else Verdict.FOOLED if low > -TOLERANCE else Verdict.UNCLEAR

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from plaudit.measure.significance import fewest_discordant
 from plaudit.report.canvas import draw_key
 from plaudit.report.charts import Curve, draw_curves
 from plaudit.report.facts import Estimate, Facts
@@ -14,7 +15,7 @@ from plaudit.report.markup import Child, join, tag
 from plaudit.report.pieces import Section, draw_figure, draw_table, fold
 from plaudit.report.scales import Unit
 from plaudit.report.verdict import Verdict
-from plaudit.report.wording import say_count, say_estimate, say_name, say_number
+from plaudit.report.wording import say_count, say_estimate, say_name, say_number, say_things
 
 SENTENCE = (
     "By score alone best-of-n rises always, whatever the scores are worth; give gold ratings to see what it gains."
@@ -44,7 +45,8 @@ def build_curve_verdict(facts: Facts) -> Verdict:
     if len(gold) < 2:
         return Verdict(level="unknown", answer="Not known without gold ratings.", sentence=SENTENCE)
     first, (best_n, best) = gold[0][1], max(gold, key=lambda pair: pair[1].value)
-    gain = next((row.estimate("gain") for row in curve if row.number("n") == best_n), None)
+    # The report's own gain allows for the choice of the best n; older reports have that of each n alone.
+    gain = facts.estimate("gain") or next((row.estimate("gain") for row in curve if row.number("n") == best_n), None)
     said = f"At n = {say_count(best_n)} the gold rating is {say_estimate(best, places=3)}; "
     said += f"at n = 1 it is {say_estimate(first, places=3)}."
     is_sure = gain.excludes(0.0) if gain is not None else bool(best.low and first.high and best.low > first.high)
@@ -57,6 +59,9 @@ def build_curve_verdict(facts: Facts) -> Verdict:
         return Verdict(
             level="caution" if falls else "good", answer=f"It gains, up to n = {say_count(best_n)}.", sentence=said
         )
+    prompts, needed = facts.number("prompts"), fewest_discordant()
+    if prompts is not None and prompts < needed:
+        said += f" Not enough evidence: {say_things(prompts, 'prompt')}; at least {needed} are needed."
     return Verdict(level="caution", answer="No gain is shown.", sentence=said)
 
 

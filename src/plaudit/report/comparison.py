@@ -1,10 +1,12 @@
 """Two or more models on the same data: who is better, by how much, where, and on which texts they differ.
 
-Part of `report`. Invariant: a difference is called one only where its paired interval excludes zero.
+Part of `report`. Invariant: a difference is called one only where its paired interval excludes zero, and among several
+pairs of models, or several subsets, only where its p value times their number is below 0.05.
 """
 
 from __future__ import annotations
 
+from plaudit.measure.significance import ALPHA, say_too_few
 from plaudit.report.facts import Facts
 from plaudit.report.markup import Child, join, tag
 from plaudit.report.mistakes import draw_case
@@ -21,7 +23,8 @@ def build_comparison_verdict(facts: Facts) -> Verdict:
         return cannot_tell("No difference was measured.")
     if len(pairs) == 1:
         return _judge_pair(pairs[0])
-    shown = [verdict.answer for verdict in map(_judge_pair, pairs) if verdict.level == "good"]
+    verdicts = [_judge_pair(pair, len(pairs)) for pair in pairs]
+    shown = [verdict.answer for verdict in verdicts if verdict.level == "good"]
     ranked = sorted(models, key=lambda m: (-(m.number("accuracy") or 0), m.text("name")))
     leader = ranked[0].text("name") if ranked else "the first"
     verb = "is" if len(shown) == 1 else "are"
@@ -33,16 +36,30 @@ def build_comparison_verdict(facts: Facts) -> Verdict:
     )
 
 
-def _judge_pair(pair: Facts) -> Verdict:
+def is_sure(part: Facts, num_tests: int = 1) -> bool:
+    """Whether a difference is more than chance explains, as one of so many that are looked at.
+
+    Reports of older versions have no p value; there the interval alone decides.
+    """
+    difference, p = part.estimate("difference"), part.number("p")
+    return difference is not None and difference.excludes(0.0) and (p is None or p * num_tests < ALPHA)
+
+
+def _judge_pair(pair: Facts, num_pairs: int = 1) -> Verdict:
     a, b = pair.text("a") or "A", pair.text("b") or "B"
     difference = pair.estimate("difference")
     if difference is None:
         return cannot_tell("No difference was measured.")
     said = f"{b} against {a}: {say_lead(difference)}, paired by prompt"
-    p = pair.number("mcnemar_p")
-    said += f"; McNemar's p {say_p(p) if p is not None and p < 0.001 else '= ' + say_p(p)}." if p is not None else "."
-    if not difference.excludes(0.0):
-        return Verdict(level="caution", answer="No difference is shown.", sentence=said + " The interval holds zero.")
+    p = pair.number("p", "mcnemar_p")
+    said += f"; p {say_p(p) if p is not None and p < 0.001 else '= ' + say_p(p)}." if p is not None else "."
+    if not is_sure(pair, num_pairs):
+        discordant = pair.number("discordant_prompts")
+        too_few = say_too_few(int(discordant), num_tests=num_pairs) if discordant is not None else ""
+        why = f" {too_few[0].upper()}{too_few[1:]}." if too_few else " The interval holds zero."
+        if difference.excludes(0.0) and not too_few:
+            why = f" As one of {num_pairs} pairs, that is not enough."
+        return Verdict(level="caution", answer="No difference is shown.", sentence=said + why)
     return Verdict(level="good", answer=f"{b if difference.value > 0 else a} is better.", sentence=said)
 
 
@@ -96,14 +113,15 @@ def draw_differences(facts: Facts) -> Section | None:
             say_count(p.number("only_a_right")),
             say_count(p.number("only_b_right")),
             _say_agreement(p),
-            say_p(p.number("mcnemar_p")),
+            say_p(p.number("p", "mcnemar_p")),
         )
         for p in pairs
     ]
-    table = draw_table(("Pair", "Only the first right", "Only the second right", "They agree", "McNemar's p"), counts)
+    table = draw_table(("Pair", "Only the first right", "Only the second right", "They agree", "p"), counts)
     about = (
-        "Resampled by prompt, both models on the same prompts. Only comparisons on which they disagree say which is "
-        "better."
+        "Resampled by prompt, both models on the same prompts. Only prompts on which they disagree say which is "
+        "better; p is the chance of such a difference if neither were, by an exact test on these prompts (McNemar's, "
+        "where every prompt has one comparison)."
     )
     return Section(name="differences", title="The difference", about=about, body=(draw_strips(strips), table))
 
@@ -122,10 +140,10 @@ def draw_moves(facts: Facts) -> Section | None:
     body: list[Child] = []
     for pair in facts.rows("pairs"):
         rows = []
-        for name, part in pair.part("subsets").nested():
+        subsets = list(pair.part("subsets").nested())
+        for name, part in subsets:
             moved = part.estimate("difference")
-            sure = moved is not None and moved.excludes(0.0)
-            label = join([name, " ", tag("em", "moved")]) if sure else name
+            label = join([name, " ", tag("em", "moved")]) if is_sure(part, len(subsets)) else name
             rows.append(
                 Row(name=label, count=say_count(part.number("n")), words=say_lead(moved, unit=""), estimate=moved)
             )
@@ -140,8 +158,8 @@ def draw_moves(facts: Facts) -> Section | None:
     if not body:
         return None
     about = (
-        "Where the second model gained and where it lost. Of twenty subsets that did not move, one will look as if it "
-        "had."
+        "Where the second model gained and where it lost. Of twenty subsets that did not move, one has an interval "
+        "that leaves out zero; those that are marked moved by more than chance gives the luckiest of them."
     )
     return Section(name="subsets", title="By subset", about=about, body=(*body,))
 

@@ -2,7 +2,8 @@
 
 Part of `report`; the terminal says the same. A model that does not beat every null baseline by an interval that
 excludes zero is not to be relied on, whatever its accuracy; one that does is trusted as far as nothing else speaks
-against it. Invariant: every reason names the figure that it rests on.
+against it. Where many subsets are looked at, the chance of a false alarm is shared among them. Invariant: every reason
+names the figure that it rests on.
 """
 
 from __future__ import annotations
@@ -11,6 +12,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from scipy import special
+
+from plaudit.measure.significance import ALPHA, say_too_few
 from plaudit.report.facts import Estimate, Facts
 from plaudit.report.wording import say_count, say_estimate, say_lead, say_list, say_name, say_share, say_things
 
@@ -47,6 +51,7 @@ class Rival:
     name: str
     accuracy: Estimate
     lead: Estimate
+    discordant: float | None = None
 
     @property
     def words(self) -> str:
@@ -57,6 +62,12 @@ class Rival:
     def is_beaten(self) -> bool:
         """Whether the model is ahead by an interval that excludes zero."""
         return self.lead.low is not None and self.lead.low > 0
+
+    @property
+    def lacking(self) -> str:
+        """How much evidence is missing, after a semicolon; empty where there could be enough, or it is not known."""
+        too_few = say_too_few(int(self.discordant)) if self.discordant is not None else ""
+        return f"; {too_few}" if too_few else ""
 
 
 def cannot_tell(sentence: str, reasons: tuple[str, ...] = ()) -> Verdict:
@@ -81,7 +92,7 @@ def build_verdict(report: Mapping[str, Any]) -> Verdict:
             level="bad",
             answer="Not on this evidence.",
             sentence=f"{right}; {strongest.words} is right in {say_share(strongest.accuracy.value)}, and a lead of "
-            f"{say_lead(strongest.lead)} is not shown to be more than chance."
+            f"{say_lead(strongest.lead)} is not shown to be more than chance{strongest.lacking}."
             if strongest.lead.value > 0
             else f"{right}; {strongest.words} is right in {say_share(strongest.accuracy.value)}: no lead at all.",
             reasons=reasons,
@@ -106,7 +117,7 @@ def read_rivals(facts: Facts) -> list[Rival]:
         if accuracy is None or own is None:
             continue
         lead = part.estimate("lead") or Estimate(value=own.value - accuracy.value)
-        rivals.append(Rival(name=name, accuracy=accuracy, lead=lead))
+        rivals.append(Rival(name=name, accuracy=accuracy, lead=lead, discordant=part.number("discordant_prompts")))
     return sorted(rivals, key=lambda rival: (-rival.accuracy.value, rival.name))
 
 
@@ -129,9 +140,10 @@ def _find_reasons(facts: Facts) -> Iterator[str]:
         yield failed
     elif not probes:
         yield "No probes were made, so what moves its scores without a reason (length, lists, flattery) is not known."
-    for name, part in facts.part("subsets").nested():
+    subsets = list(facts.part("subsets").nested())
+    for name, part in subsets:
         accuracy = part.estimate("accuracy")
-        if accuracy is not None and accuracy.high is not None and accuracy.high < 0.5:
+        if accuracy is not None and _is_below_chance(accuracy, len(subsets)):
             yield f"On {name} it is worse than a coin: {say_estimate(accuracy)}."
     unscored, n = facts.number("unscored") or 0, facts.number("n") or 0
     if unscored > MANY_UNSCORED * (n + unscored):
@@ -140,3 +152,11 @@ def _find_reasons(facts: Facts) -> Iterator[str]:
     prompts = facts.number("prompts")
     if prompts is not None and prompts < FEW_PROMPTS:
         yield f"There are only {say_things(prompts, 'prompt')}: other prompts may give another picture."
+
+
+def _is_below_chance(accuracy: Estimate, num_subsets: int) -> bool:
+    """Whether a subset's accuracy is surely below one half, though it is one of many that are looked at."""
+    if accuracy.high is None:
+        return False
+    wider = special.ndtri(1 - ALPHA / (2 * num_subsets)) / special.ndtri(1 - ALPHA / 2)
+    return accuracy.value + float(wider) * (accuracy.high - accuracy.value) < 0.5

@@ -1,7 +1,8 @@
 """The best-of-N lab: what choosing the best of n by score does to score, gold, length and distance, for every n.
 
-After `estimates` and `law`; numpy only. Invariant: all n are estimated on the same prompts, those with at least N
-completions, and every mean has an interval from prompts drawn anew, all n on the same draws.
+After `estimates` and `law`. Invariant: all n are estimated on the same prompts, those with at least N completions, and
+every mean has an interval from prompts drawn anew, all n on the same draws. What one n is worth over another has an
+interval that few prompts and skewed gains cannot break; where the n was chosen as the best, the interval allows for it.
 Letters: P rows of the sample, N the grid of n, B replicates.
 """
 
@@ -15,7 +16,16 @@ from typing import Any
 import numpy as np
 
 from plaudit.errors import ConfigError
-from plaudit.measure.intervals import FEW_PROMPTS, Floats, Interval, Ints, percentile_interval, resample_sums
+from plaudit.measure.intervals import (
+    FEW_PROMPTS,
+    Floats,
+    Interval,
+    Ints,
+    percentile_interval,
+    resample_sums,
+    sum_by_cluster,
+)
+from plaudit.measure.significance import effective_tests, skew_proof_interval
 from plaudit.select.estimates import (
     bound_kl,
     estimate_best,
@@ -40,14 +50,15 @@ COMMON = 0.5
 
 
 Lead = tuple[float, Interval | None]
-"""How much gold lies between two n, with its interval over the same draws."""
+"""How much gold lies between two n, with its interval by prompt."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Curve:
     """What was estimated; `points`, `soft` and `pessimistic` as report.json has them.
 
-    `gain` is the gold of the best n over that of n = 1, `decline` that of the largest n over the best n's.
+    `gain` is the gold of the best n over that of n = 1, `decline` that of the largest n over the best n's; the
+    intervals of both hold although the best n was chosen by the same gold.
     """
 
     num_max: int
@@ -105,9 +116,16 @@ def measure_curve(sample: Sample, *, num_max: int | None = None, seed: int = 0) 
     law = recommended = gain = decline = None
     if gold_BN is not None:
         best = int(np.argmax(gold_BN[0]))
-        gain, decline = drawn.lead(gold_BN, best, 0), drawn.lead(gold_BN, -1, best)
+        gold_PN = tables["gold"]
+        from_first, from_last = (effective_tests(gold_BN - gold_BN[:, [at]]) for at in (0, -1))
+        gain = drawn.lead(gold_PN[:, best] - gold_PN[:, 0], num_tests=from_first)
+        decline = drawn.lead(gold_PN[:, -1] - gold_PN[:, best], num_tests=from_last)
         law = fit_law(np.array([bound_kl(n) for n in grid[1:]]), gold_BN[:, 1:] - gold_BN[:, :1], drawn.num)
-        recommended = recommend_n(gold_BN, grid, drawn.num)
+        tests_of_best = effective_tests(gold_BN - gold_BN[:, [best]])
+        recommended = recommend_n(
+            grid[: best + 1],
+            lambda at: is_ahead(drawn.lead(gold_PN[:, best] - gold_PN[:, at], num_tests=tests_of_best)),
+        )
     unit = _spread([p for _, p in kept])
     return Curve(
         num_max=most,
@@ -157,10 +175,18 @@ class _Drawn:
         """Of one column that `means` gave."""
         return percentile_interval(value_B[1:], self.num)
 
-    def lead(self, value_BN: Floats, above: int, below: int) -> Lead:
-        """Of one column over another, on the same draws."""
-        lead_B = value_BN[:, above] - value_BN[:, below]
-        return float(lead_B[0]), self.interval(lead_B)
+    def lead(self, value_P: Floats, *, num_tests: float = 1.0) -> Lead:
+        """The mean of a difference a row, with an interval that holds for so many of them together."""
+        sum_PK = sum_by_cluster(np.stack([value_P, np.ones(len(value_P))], axis=1), self.prompt_P)
+        mean = float(value_P.mean())
+        # Rows of one prompt go together; a prompt's value is how far it moves the mean, times the number of prompts.
+        own_P = mean + (sum_PK[:, 0] - mean * sum_PK[:, 1]) * self.num / len(value_P)
+        return mean, skew_proof_interval(own_P, num_tests=num_tests)
+
+
+def is_ahead(lead: Lead) -> bool:
+    """Whether the interval says that there is more gold."""
+    return lead[1] is not None and lead[1][0] > 0
 
 
 def _rows(has_gold: bool) -> dict[str, Callable[[Prompt, Sequence[int]], Floats]]:
@@ -194,7 +220,7 @@ def _points(
                 "gold": None if gold_BN is None else float(gold_BN[0, at]),
                 "gold_ci": None if gold_BN is None else drawn.interval(gold_BN[:, at]),
                 "gain": None if gold_BN is None else float(gold_BN[0, at] - gold_BN[0, 0]),
-                "gain_ci": None if gold_BN is None else drawn.interval(gold_BN[:, at] - gold_BN[:, 0]),
+                "gain_ci": None if gold_BN is None else drawn.lead(tables["gold"][:, at] - tables["gold"][:, 0])[1],
                 "win_rate": None if win_B is None else float(win_B[0]),
                 "win_rate_ci": None if win_B is None else drawn.interval(win_B),
                 # Distances are averaged plainly: they are known of a sample, not uncertain like its worth.

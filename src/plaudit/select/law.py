@@ -7,6 +7,7 @@ the KL. Invariant: a recommended n is one that was measured, and beyond the samp
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -56,11 +57,6 @@ def _invert_bound(kl: float) -> float | None:
     return math.exp(low)
 
 
-def recommend_n(gold_BN: Floats, grid: list[int], num_prompts: int) -> int:
-    """The smallest n whose gold is not told apart from the best one's: more samples than that bought nothing sure."""
-    best = int(np.argmax(gold_BN[0]))
-    for at in range(best):
-        lead = percentile_interval(gold_BN[1:, best] - gold_BN[1:, at], num_prompts)
-        if lead is None or lead[0] <= 0:
-            return grid[at]
-    return grid[best]
+def recommend_n(grid: list[int], is_behind: Callable[[int], bool]) -> int:
+    """The smallest n that is not surely behind the last of the grid, the best: more samples bought nothing sure."""
+    return next((n for at, n in enumerate(grid[:-1]) if not is_behind(at)), grid[-1])
