@@ -13,6 +13,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from plaudit.errors import TemplateError
 from plaudit.group import Content, Message
 
@@ -142,6 +145,25 @@ def special_tokens(tokenizer: PreTrainedTokenizerBase) -> dict[int, str]:
     added = {i: token.content for i, token in tokenizer.added_tokens_decoder.items() if token.special}
     named = dict(zip(tokenizer.all_special_ids, tokenizer.all_special_tokens, strict=True))
     return dict(sorted((added | named).items()))
+
+
+def trailing_whitespace_tokens(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int] | NDArray[np.int32]) -> int:
+    """How many tokens of white space follow the closing token of a rendered conversation; 0 if it ends with that token.
+
+    ChatML ends an answer with `<|im_end|>` and a line break. Transformers, TRL and vLLM read the score at the line
+    break; OpenRLHF and RL trainers, whose sequences end at EOS, read it at `<|im_end|>`: at
+    `ids[len(ids) - 1 - trailing_whitespace_tokens(tokenizer, ids)]`. A closing token is a special or added token.
+    White space after anything else belongs to the answer and is not counted.
+    """
+    closing = {i for i, token in tokenizer.added_tokens_decoder.items() if token.content.strip()}
+    closing = (closing | set(tokenizer.all_special_ids)) - {tokenizer.unk_token_id}
+    for count in range(len(ids)):
+        last = int(ids[len(ids) - 1 - count])
+        if last in closing:
+            return count
+        if tokenizer.decode([last]).strip():
+            break
+    return 0
 
 
 def choose_pad_id(tokenizer: PreTrainedTokenizerBase, final_ids: set[int]) -> int:
