@@ -117,6 +117,18 @@ def test_no_module_imports_itself_in_a_circle() -> None:
         walk(name, ())
 
 
+def undocumented(body: list[ast.stmt]) -> Iterator[str]:
+    """Public functions, classes and methods without a docstring."""
+    for node in body:
+        if not isinstance(node, Function | ast.ClassDef) or node.name.startswith("_"):
+            continue
+        is_overload = any("overload" in ast.unparse(d) for d in node.decorator_list)
+        if ast.get_docstring(node) is None and not is_overload:
+            yield f"{node.name} (line {node.lineno})"
+        if isinstance(node, ast.ClassDef):
+            yield from undocumented(node.body)
+
+
 @by_file
 def test_modules_and_public_things_say_what_they_are(path: Path) -> None:
     assert ast.get_docstring(tree_of(path)), "a module opens with where it stands and what it keeps true"
