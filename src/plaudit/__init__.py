@@ -31,6 +31,7 @@ The river, in reading order. A module imports only from modules above it; `tests
     machine      facts about this machine, and what is off
     trials       what is measured on it: matrix products, back ends, budgets
     score        Scorer: a stream of Groups in, Scores out, same order
+    ends         whether a score read at the closing token is the one read at the last token
     journal      a Scorer that writes down what it scored, for jobs that make their Groups up
     parts        the folder of a long job: parts that are whole or not there
     intake       what a long job reads: checked early, counted, readable again

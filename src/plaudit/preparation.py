@@ -29,7 +29,7 @@ from plaudit.formats import Columns
 from plaudit.group import Group
 from plaudit.lora import LoraSettings, attach_lora
 from plaudit.losses import LOSSES, LossName, LossSettings, Reads, fit_loss
-from plaudit.model import RewardNet
+from plaudit.model import RewardNet, is_encoder
 from plaudit.parts import Ranks, Say, say_on_stderr
 from plaudit.plan import (
     choose_memory,
@@ -127,16 +127,25 @@ def _render(settled: Settled, ranks: Ranks, say: Say, known: Known) -> Session:
     )
     renderer = Renderer(net.tokenizer, render, context_length=net.context_length)
     counts, eval_counts = ExampleCounts(), ExampleCounts()
-    train = list(build_examples(groups, renderer, loss, counts))
-    evals = {name: list(build_examples(groups, renderer, loss, eval_counts)) for name, groups in corpus.evals.items()}
+    # An encoder reads no single token, so it has no two ends.
+    build = partial(
+        build_examples, renderer=renderer, loss=loss, both_ends=config.train.ends == "both" and not is_encoder(net.hf)
+    )
+    train = list(build(groups, counts=counts))
+    evals = {name: list(build(rows, counts=eval_counts)) for name, rows in corpus.evals.items()}
     for sentence in (*renderer.notes, *renderer.counts.sentences(), *counts.sentences()):
         say(sentence)
+    if any(example.trailing for example in train):
+        say(
+            "the chat template writes white space after the token that closes an answer: the score is trained at both "
+            "tokens, half and half (train.ends=last trains the last one alone)"
+        )
     if not train:
         raise InputError("no group is left to learn from; look at what was left out, and why, above")
     stream = None
     if isinstance(corpus, CorpusStream):
         say(f"what was left out was counted in the first {len(groups):,} groups of the stream; the rest goes like it")
-        stream = partial(_read_stream, corpus, renderer, loss)
+        stream = partial(_read_stream, corpus, build)
     gflops = measure_peak(net.device, net.dtype, seconds=0.3).gflops
     return Session(
         settled=settled, ranks=ranks, say=say, corpus=corpus, groups=groups, net=net, loss=loss, renderer=renderer,
@@ -144,9 +153,9 @@ def _render(settled: Settled, ranks: Ranks, say: Say, known: Known) -> Session:
     )  # fmt: skip
 
 
-def _read_stream(corpus: CorpusStream, renderer: Renderer, loss: LossSettings, epoch: int) -> Iterator[Example]:
+def _read_stream(corpus: CorpusStream, build: Callable[..., Iterator[Example]], epoch: int) -> Iterator[Example]:
     """One pass over a stream."""
-    return build_examples(corpus.open(epoch), renderer, loss, ExampleCounts())
+    return build(corpus.open(epoch), counts=ExampleCounts())
 
 
 def corpus_settings(config: TrainConfig, *, is_first: bool = True) -> CorpusSettings:

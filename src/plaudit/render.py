@@ -30,6 +30,7 @@ from plaudit.templates import (
     read_template,
     render_texts,
     special_tokens,
+    trailing_whitespace_tokens,
 )
 
 if TYPE_CHECKING:
@@ -70,12 +71,14 @@ class Rendered:
     `identical` lists the comparisons (better, worse) whose different texts became the same tokens by truncation: they
     say nothing and must not be trained on. `dropped` says why the whole group is left out: by policy, or because every
     comparison of it (ties aside) became identical; the ids of its completions that fit are there all the same.
+    `trailing` counts the tokens of white space that the template writes after each closing token.
     """
 
     ids: tuple[Ids | None, ...]
     unscored: tuple[str | None, ...]
     dropped: str | None = None
     identical: tuple[tuple[int, int], ...] = ()
+    trailing: tuple[int, ...] = ()
 
 
 @dataclass(kw_only=True, slots=True)
@@ -154,6 +157,7 @@ class Renderer:
         self._closing = self._eos
         if template and template.is_closing:
             self._closing = self._encoder.encode_texts([template.tail])[0]
+        self._trailing = trailing_whitespace_tokens(tokenizer, self._closing)
         self.final_ids = {int(row[-1]) for row in (self._closing, self._eos) if len(row)}
         self.pad_id = choose_pad_id(tokenizer, self.final_ids)
         self._note_choices()
@@ -168,7 +172,7 @@ class Renderer:
             before = {i: row.tobytes() for i, row in draft.ids.items()}
             self._fit(draft)
             self._find_identical(draft, before)
-        return [_close_draft(draft) for draft in drafts]
+        return [self._close_draft(draft) for draft in drafts]
 
     def _open_draft(self, group: Group) -> _Draft:
         name = f"group {group.id!r}" if group.id is not None else f"group {self._num_seen} (counted from 0)"
@@ -315,6 +319,23 @@ class Renderer:
         if draft.identical and len(draft.identical) == len(claims) and draft.dropped is None:
             draft.dropped = "its compared completions became identical by truncation"
 
+    def _close_draft(self, draft: _Draft) -> Rendered:
+        indices = range(len(draft.group.completions))
+        ids = tuple(draft.ids.get(i) for i in indices)
+        return Rendered(
+            ids=ids,
+            unscored=tuple(draft.unscored.get(i) for i in indices),
+            dropped=draft.dropped,
+            identical=draft.identical,
+            trailing=tuple(self._count_trailing(row) if draft.is_chat else 0 for row in ids),
+        )
+
+    def _count_trailing(self, row: Ids | None) -> int:
+        """Tokens of white space after the closing token; 0 where truncation left another end than the template's."""
+        size = self._trailing + 1
+        is_whole = row is not None and len(row) >= size and np.array_equal(row[-size:], self._closing[-size:])
+        return self._trailing if is_whole else 0
+
     def _leave_unscored(self, draft: _Draft, index: int, reason: str, kind: str) -> None:
         draft.unscored[index] = reason
         self.counts.unscored[kind] += 1
@@ -338,16 +359,6 @@ class Renderer:
             came = "has no pad token" if own is None else f"pads with {own!r}, which can end a conversation"
             token = tokenizer.convert_ids_to_tokens(self.pad_id)
             say(f"the tokenizer {came}: {token!r} (id {self.pad_id}) pads instead")
-
-
-def _close_draft(draft: _Draft) -> Rendered:
-    indices = range(len(draft.group.completions))
-    return Rendered(
-        ids=tuple(draft.ids.get(i) for i in indices),
-        unscored=tuple(draft.unscored.get(i) for i in indices),
-        dropped=draft.dropped,
-        identical=draft.identical,
-    )
 
 
 def _check_limit(max_length: int | None, context_length: int | None) -> int | None:

@@ -224,6 +224,11 @@ class FitConfig(Section):
     backbone: Literal["trained", "frozen"] = Field(
         default="trained", description="frozen: only the head learns, from features that are computed once."
     )
+    ends: Literal["both", "last"] = Field(
+        default="both",
+        description="Where the template writes white space after the token that closes an answer: train the score at "
+        "both tokens, half and half, or at the last one alone.",
+    )
     budget: Step | None = Field(
         default=None, description="Tokens computed at once on a device; auto: from free memory."
     )

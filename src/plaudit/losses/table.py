@@ -37,8 +37,17 @@ def compute_loss(
 ) -> Tensor:
     """The weighted sum of a pack's losses, a scalar in fp32; divided by the step's `count` it is the step's mean.
 
-    `thresholds` is what `ordinal` learns beside the model; without it they stay where the data put them.
+    `thresholds` is what `ordinal` learns beside the model; without it they stay where the data put them. Where the
+    targets have second readings, each reading counts half.
     """
+    total = _compute(score_L, targets, settings, thresholds)
+    if targets.closing_L is None:
+        return total
+    return (total + _compute(score_L[targets.closing_L], targets, settings, thresholds)) / 2
+
+
+def _compute(score_L: Tensor, targets: Targets, settings: LossSettings, thresholds: OrdinalState | None) -> Tensor:
+    """The loss of one reading of every completion."""
     loss = LOSSES[settings.name]
     learned = () if thresholds is None else (thresholds.thresholds().to(score_L.device),)
     total: Tensor = loss.compute(score_L, targets, settings, *learned)
