@@ -21,6 +21,7 @@ The river, in reading order. A module imports only from modules above it; `tests
     memory       dtype, allocator and token budget that fit this machine
     embedded     a name -> a folder of safetensors: path, hub, GGUF, or the embedded default
     checkpoint   a folder's files: which head, which dialect, what is missing
+    positions    where in a text a folder's scores are read
     adjust       what measuring found out about a model, kept in its folder
     quantized    four or eight bits a weight under an adapter: made so, described, merged
     loading      a folder -> a transformers model with one head, and what there is to say

@@ -19,9 +19,6 @@ from plaudit.model import is_encoder
 from plaudit.render import Rendered
 from plaudit.score import Scorer
 
-ENDS = "ends"
-"""Where report.json and plaudit.json keep the agreement."""
-
 MOST_GROUPS = 512
 """Groups that are measured: the figures move by a percent with more, and the time does not grow with the data."""
 

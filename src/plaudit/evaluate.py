@@ -71,6 +71,7 @@ class Asking:
     overlength: str = "error"
     keep_system: bool = False
     budget: int | None = None
+    score_position: str | None = None
 
     def load(self, name: str) -> Loaded:
         """The model of this name; torch is not woken before."""
@@ -82,7 +83,8 @@ class Asking:
             keep_system=self.keep_system,
         )  # fmt: skip
         scoring = ScoreSettings(budget=self.budget, render=render)
-        return Loaded(net=RewardModel.load(name, dtype=self.dtype, device=self.device), scoring=scoring)
+        net = RewardModel.load(name, dtype=self.dtype, device=self.device, score_position=self.score_position)
+        return Loaded(net=net, scoring=scoring)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from plaudit import __version__
+from plaudit.adjust import ENDS
 from plaudit.embedded import looks_like_hub_name
-from plaudit.ends import ENDS, describe_ends
+from plaudit.ends import describe_ends
 from plaudit.group import Message
 from plaudit.specimen import SampleRow
 

@@ -42,6 +42,7 @@ from plaudit.plan import (
     measure_memory,
 )
 from plaudit.render import Overlength, Renderer, RenderSettings
+from plaudit.templates import LAST_TOKEN
 from plaudit.trials import measure_peak
 
 HEAD = 2048
@@ -186,10 +187,14 @@ def load_net(config: TrainConfig, *, engine: str | None) -> RewardNet:
     """The model, with a new head if it has none; engines that keep masters themselves are given float32."""
     torch.manual_seed(config.seed)
     dtype = "float32" if engine is not None else config.precision
+    # Whatever the folder's own position is: training fits the last token, and that is what the saved model says.
     net = RewardNet.load(
         config.model, dtype=dtype, device=config.device, new_head=True, trust_remote_code=config.trust_remote_code,
         model_args=config.model_args,
     )  # fmt: skip
+    if net.position != LAST_TOKEN:
+        net.notes.append(f"training reads the score at the last token instead (it was {net.position.name})")
+        net.position = LAST_TOKEN
     net.checkpoint = replace(net.checkpoint, card=forget_findings(net.checkpoint.card))
     _set_tokens(net, config)
     _set_dropout(net.hf, config.train.dropout)

@@ -35,7 +35,9 @@ from plaudit.formats.sources import STDIN
 from plaudit.group import Group
 from plaudit.intake import Intake, ReadSettings
 from plaudit.parts import Parts, Ranks, Say, is_passing, say_on_stderr
+from plaudit.positions import describe_position
 from plaudit.render import RenderCounts, Rendered, Renderer
+from plaudit.templates import LAST_TOKEN
 
 if TYPE_CHECKING:
     from plaudit.model import RewardNet
@@ -346,6 +348,8 @@ class ScoreJob:
             "render": {name: str(value) for name, value in asdict(settings.render).items()},
             "asked": [settings.budget, settings.invariant, settings.share],
             "window": self.scorer.window,
+            # Left out where it is the last token: jobs of earlier versions go on.
+            **({} if net.position == LAST_TOKEN else {"position": describe_position(net.position, net.tokenizer)}),
         }
 
 

@@ -7,10 +7,12 @@ after an answer. Invariant: a `ChatTemplate` that exists renders the answer it i
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -53,6 +55,43 @@ class ChatTemplate:
         return bool(self.tail.strip())
 
 
+class ScorePosition(StrEnum):
+    """Where in a rendered text the score is read.
+
+    `LAST` is the last token, as plaudit trains it. `CLOSING` is the last token before the white space that a template
+    writes after it. `EOS` is what OpenRLHF does: trailing line breaks are removed, EOS is appended after a space if
+    the text does not end with it, no special tokens are added, and its last token is read. `BEFORE_PAD` is what
+    transformers does: the last token that is not the pad token, which is another one where EOS is the pad token.
+    """
+
+    LAST = "last"
+    CLOSING = "closing"
+    EOS = "eos"
+    BEFORE_PAD = "before_pad"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Position:
+    """A score position, and for `BEFORE_PAD` the id of the pad token."""
+
+    name: ScorePosition = ScorePosition.LAST
+    pad_id: int | None = None
+
+    def end_text(self, text: str, eos: str | None) -> str:
+        """A text as it has to end before it is tokenized."""
+        if self.name is not ScorePosition.EOS or eos is None:
+            return text
+        text = text.rstrip("\n")
+        return text if text.endswith(eos) else f"{text} {eos}"
+
+    def drops(self, token_id: int | None) -> bool:
+        """Whether this token at the end of a text is left unread."""
+        return self.name is ScorePosition.BEFORE_PAD and token_id is not None and token_id == self.pad_id
+
+
+LAST_TOKEN = Position()
+
+
 def freeze_dates(template: str) -> tuple[str, bool]:
     """The template with every reading of the clock replaced by one fixed date, and whether there was any.
 
@@ -77,6 +116,30 @@ def close_template(template: str) -> str:
         "{% set rendered +%}" + template + "{%+ endset %}{{ rendered }}"
         "{% if eos_token and not add_generation_prompt and not rendered.endswith(eos_token) %}"
         "{{ eos_token }}{% endif %}"
+    )
+
+
+def move_end(template: str, position: Position, tokenizer: PreTrainedTokenizerBase) -> str:
+    """The template, changed so that what it renders ends with the token at which the score is read.
+
+    A consumer that reads the last token of a saved model's template then gets the score, whatever the position was.
+    """
+    if position.name is ScorePosition.CLOSING:
+        end = "{{ rendered.rstrip() }}"
+    elif position.name is ScorePosition.EOS and tokenizer.eos_token is not None:
+        end = (
+            "{%- set rendered = rendered.rstrip('\\n') -%}"
+            "{{ rendered if rendered.endswith(eos_token) else rendered + ' ' + eos_token }}"
+        )
+    elif position.name is ScorePosition.BEFORE_PAD:
+        # As a string literal of the template: the saved tokenizer pads with another token.
+        pad = json.dumps(tokenizer.convert_ids_to_tokens(position.pad_id), ensure_ascii=False)
+        end = "{{ rendered[:-(" + pad + " | length)] if rendered.endswith(" + pad + ") else rendered }}"
+    else:
+        return template
+    return (
+        "{% set rendered +%}" + template + "{%+ endset %}"
+        "{%- if add_generation_prompt -%}{{ rendered }}{%- else -%}" + end + "{%- endif -%}"
     )
 
 

@@ -17,6 +17,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
+from plaudit.adjust import ENDS
 from plaudit.alarms import Alarms, RunLog, draw_curves
 from plaudit.arguments import build_arguments
 from plaudit.batches import StepSet, StepSettings, StepStream
@@ -24,7 +25,7 @@ from plaudit.commits import find_last, is_disk_full
 from plaudit.config import Settled
 from plaudit.contamination import SeenData, build_seen
 from plaudit.corpus import Corpus
-from plaudit.ends import ENDS, describe_ends, measure_ends
+from plaudit.ends import describe_ends, measure_ends
 from plaudit.engines import from_first, joined, of_all, put_trained
 from plaudit.errors import InputError
 from plaudit.export import choose_merged_dtype, publish

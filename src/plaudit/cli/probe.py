@@ -27,6 +27,7 @@ def probe(
     plain: take.Plain = False,
     max_length: take.MaxLength = None,
     budget: take.Budget = None,
+    score_position: take.ScoreAt = None,
     rows: take.Rows = take.ROWS,
 ) -> dict[str, Any]:
     """Edit answers in DATA, and see what MODEL makes of it; no labels are needed.
@@ -63,7 +64,7 @@ def probe(
     from plaudit.score import RewardModel, Scorer, ScoreSettings
 
     render = RenderSettings(max_length=max_length, overlength=Overlength.UNSCORED, plain=plain)
-    net = RewardModel.load(model, dtype=dtype, device=device)
+    net = RewardModel.load(model, dtype=dtype, device=device, score_position=score_position)
     # A prompt has some 25 completions here, so a few prompts fill packs, and progress is seen.
     scorer = Scorer(net, ScoreSettings(budget=budget, window=WINDOW, render=render))
     with Progress("probing", unit="groups") as progress:
