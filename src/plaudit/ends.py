@@ -82,15 +82,15 @@ def describe_ends(found: dict[str, Any]) -> str:
     )
 
 
-def measure_ends(scorer: Scorer, groups: Iterable[Group]) -> Ends | None:
+def measure_ends(scorer: Scorer, groups: Iterable[Group], *, most: int = MOST_GROUPS) -> Ends | None:
     """Score the first Groups at both ends; None where the template writes no white space after an answer."""
-    if is_encoder(scorer.net.hf):
+    if is_encoder(scorer.net.hf) or not scorer.renderer.trailing:
         return None
     last: list[float] = []
     closing: list[float] = []
     margins: list[tuple[float, float]] = []
     pairs: list[tuple[float, float]] = []
-    source = islice(groups, MOST_GROUPS)
+    source = islice(groups, most)
     while window := list(islice(source, scorer.window)):
         rendered = scorer.renderer.render(window)
         for group, scores in zip(window, scorer.score_rendered([_read_twice(r) for r in rendered]), strict=True):
