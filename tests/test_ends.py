@@ -97,6 +97,7 @@ def read_alone(net: RewardNet, groups: Sequence[Group], loss: LossSettings) -> t
                 continue
             targets = join_items([(items, {k: k for k in range(len(group.completions))})])
             count += items.count
+            ends: list[Tensor] = []
             for cut in (0, 1):
                 rows = [torch.from_numpy(ids[: len(ids) - cut].astype(np.int64))[None] for ids in rendered.ids]
                 assert all(int(row[0, -1]) == (EOS if cut else NEWLINE) for row in rows)
@@ -104,10 +105,27 @@ def read_alone(net: RewardNet, groups: Sequence[Group], loss: LossSettings) -> t
                 score_L = scores if loss.num_scores > 1 else scores[:, 0]
                 state = OrdinalState(loss) if loss.name is LossName.ORDINAL else None
                 total = total + compute_loss(score_L, targets, loss, state) / 2
+                ends.append(score_L)
+            total = total + loss.agreement * kept_together(group, (ends[0] - ends[1]).square(), loss)
         (total / count).backward()
     grads = {name: p.grad.clone() for name, p in hf.named_parameters() if p.grad is not None}
     hf.zero_grad()
     return float(total.detach()) / count, grads
+
+
+def kept_together(group: Group, value_K: Tensor, loss: LossSettings) -> Tensor:
+    """The mean over the completions of each comparison, choice of a ranking or rating; each Group counts as one."""
+    if loss.name is LossName.PLACKETT_LUCE:
+        [label] = group.labels
+        rated = [k for k, r in enumerate(getattr(label, "ratings", (0.0,) * len(value_K))) if r is not None]
+        return value_K[rated].mean()
+    if loss.name is LossName.REGRESSION:
+        rows = [
+            (k, a) for a, x in enumerate(group.labels) for k, r in enumerate(getattr(x, "ratings", ())) if r is not None
+        ]
+        return torch.stack([value_K[k] if value_K.dim() == 1 else value_K[k, a] for k, a in rows]).mean()
+    pairs = [value_K[[c.better, c.worse]].mean() for c in group.comparisons()]
+    return torch.stack(pairs).mean() * (len(pairs) if loss.mean_over == "comparisons" else 1)
 
 
 LOSSES = {

@@ -120,4 +120,7 @@ def test_second_readings_stand_at_the_places_of_the_first() -> None:
     assert targets.closing_L is not None and targets.closing_L.tolist() == [0, 5, 2, 0, 4, 5]
     score_L = torch.tensor([0.0, 1.0, 2.0, 3.0, 4.0, 5.0])
     soft = [float(np.log1p(np.exp(-d))) for d in (3.0 - 1.0, 2.0 - 4.0, 0.0 - 5.0, 2.0 - 4.0)]
-    assert float(compute_loss(score_L, targets, chosen)) == pytest.approx(sum(soft) / 2)
+    assert float(compute_loss(score_L, targets, LossSettings(agreement=0.0))) == pytest.approx(sum(soft) / 2)
+    # The better one scores 3 and 0, the worse one 1 and 5; the group that is read once has no difference.
+    moved = float(compute_loss(score_L, targets, LossSettings(agreement=0.5))) - sum(soft) / 2
+    assert moved == pytest.approx(0.5 * (9 + 16) / 2)
