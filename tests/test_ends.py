@@ -352,6 +352,24 @@ class TestRuns:
         assert all(torch.equal(one[name], other[name]) for name in one)
 
 
+def test_an_evaluation_reports_the_agreement_and_warns(folder: Path, tmp_path: Path) -> None:
+    from plaudit.evaluate import Asking, EvalSettings, evaluate
+    from plaudit.sets import Wanted
+
+    data = write_rows(tmp_path / "pairs.jsonl", graded_rows(80))
+    report = evaluate(
+        EvalSettings(
+            model=str(folder), data=(str(data),), out=tmp_path / "out", wanted=Wanted(), probes=False,
+            asking=Asking(dtype="float32", device="cpu"),
+        ),
+        say=lambda sentence: None,
+    )  # fmt: skip
+    assert report is not None
+    found = report["ends"]
+    assert (found["completions"], found["pairs"], found["agrees"]) == (128, 64, False)
+    assert describe_ends(found) in report["notes"] and "ends" in report["seconds"]
+
+
 class TestRows:
     @pytest.mark.parametrize("policy", [Overlength.LEFT, Overlength.RIGHT])
     def test_a_row_that_was_cut_keeps_its_two_ends(self, folder: Path, policy: Overlength) -> None:

@@ -312,9 +312,12 @@ class _Evaluation:
         """Whether scores read at the closing token are the same judgement, on the first Groups."""
         from plaudit.ends import describe_ends, measure_ends
 
+        scorer = self._scorer()
+        if not scorer.renderer.trailing:
+            return None
         groups = (group for one in sets for group, _, _ in one.lines())
         with self.timing("ends"):
-            ends = measure_ends(self._scorer(), groups, most=BOTH_ENDS)
+            ends = measure_ends(scorer, groups, most=BOTH_ENDS)
         if ends is None:
             return None
         found = ends.as_json()
