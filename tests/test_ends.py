@@ -354,12 +354,13 @@ class TestRuns:
 
 def test_an_evaluation_reports_the_agreement_and_warns(folder: Path, tmp_path: Path) -> None:
     from plaudit.evaluate import Asking, EvalSettings, evaluate
+    from plaudit.intake import ReadSettings
     from plaudit.sets import Wanted
 
     data = write_rows(tmp_path / "pairs.jsonl", graded_rows(80))
     report = evaluate(
         EvalSettings(
-            model=str(folder), data=(str(data),), out=tmp_path / "out", wanted=Wanted(), probes=False,
+            model=str(folder), data=(str(data),), out=tmp_path / "out", wanted=Wanted(reading=ReadSettings()), probes=False,
             asking=Asking(dtype="float32", device="cpu"),
         ),
         say=lambda sentence: None,
