@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -40,12 +41,25 @@ def draw_steps(num: int, size: int, seed: int) -> Iterator[list[int]]:
     yield from (order[at : at + size] for at in range(0, num, size))
 
 
+def read_both_ends(rendered: Rendered) -> Rendered:
+    """Every completion to its last token, then to the token that closes it, if the template writes white space there.
+
+    Some consumers read the score at one, some at the other. The second half are prefixes: they cost no token.
+    """
+    if not any(rendered.trailing):
+        return rendered
+    ends = zip(rendered.ids, rendered.trailing, strict=True)
+    closing = (ids if ids is None else ids[: len(ids) - count] for ids, count in ends)
+    return replace(rendered, ids=(*rendered.ids, *closing))
+
+
 def find_comparisons(groups: Sequence[Group], rendered: Sequence[Rendered]) -> list[list[tuple[int, int]]]:
-    """For each Group the comparisons that can be learned from: no ties, and both sides rendered."""
+    """For each Group the comparisons that can be learned from: no ties, both sides rendered; at each end."""
     return [
         [
-            (c.better, c.worse)
+            (c.better + end, c.worse + end)
             for c in g.comparisons()
+            for end in range(0, len(r.ids), len(g.completions))
             if not c.is_tie and r.ids[c.better] is not None and r.ids[c.worse] is not None
         ]
         if r.dropped is None
@@ -69,7 +83,7 @@ def bradley_terry(scores_L: torch.Tensor, pack: Pack, said: Sequence[Sequence[tu
 
 def train(net: RewardModel, groups: Sequence[Group], loss_of: Loss, args: argparse.Namespace) -> None:
     """One epoch. A step is a number of Groups; how they are packed changes memory, and nothing else."""
-    rendered = Renderer(net.tokenizer, context_length=net.context_length).render(groups)
+    rendered = [read_both_ends(r) for r in Renderer(net.tokenizer, context_length=net.context_length).render(groups)]
     said = find_comparisons(groups, rendered)
     useful = [n for n, claims in enumerate(said) if claims]
     # Float32 masters beside bfloat16 weights: a step of 3e-5 is lost in eight bits of mantissa.

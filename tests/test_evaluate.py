@@ -32,7 +32,7 @@ KEYS = {
     "log_loss_ci", "temperature", "temperature_ci", "ece_calibrated", "ece_calibrated_ci", "log_loss_calibrated",
     "reliability", "reliability_calibrated", "length_correlation", "length_correlation_ci", "length_spearman",
     "length_spearman_ci", "length_correlation_tokens", "length_correlation_tokens_ci", "length_fit",
-    "length_corrected", "per_token", "lengths", "style", "scores", "mistakes", "notes", "stored", "drift",
+    "length_corrected", "per_token", "lengths", "style", "scores", "mistakes", "notes", "stored", "drift", "ends",
     "contamination", "benchmarks", "training", "probes", "probe_spread", "probe_prompts",
 }  # fmt: skip
 """What report.json of `plaudit eval` holds, whatever was asked: a promise to everyone who reads it."""

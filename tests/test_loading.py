@@ -115,7 +115,11 @@ class TestLayouts:
         )
         net = load(copy)
         assert_same(score(net), score(load(reward)))
-        assert net.notes == ["scores are raw; the checkpoint's normalisation (mean 0.25, std 1.5) is not applied"]
+        [raw, position] = net.notes
+        assert raw == "scores are raw; the checkpoint's normalisation (mean 0.25, std 1.5) is not applied"
+        assert position.startswith(
+            "the folder has OpenRLHF's layout, so the score is read as OpenRLHF reads it: at EOS"
+        )
         assert (net.checkpoint.mean, net.checkpoint.std) == (0.25, 1.5)
 
     def test_openrlhf_with_half_a_normalisation(self, copy: Path) -> None:

@@ -441,6 +441,8 @@ def test_pairs_that_become_identical_by_truncation_are_counted_and_dropped() -> 
     assert dropped == [True, False, False, False, False]
     assert renderer.counts.identical_after_truncation == 1
     assert "1 labelled pair left out: made identical by truncation" in renderer.counts.sentences()
+    # Neither what truncation made identical nor what is the same text is a difference that tokens do not show.
+    assert renderer.counts.identical_as_rendered == 0
 
 
 def test_in_larger_groups_only_the_comparisons_that_say_nothing_are_named() -> None:

@@ -3,7 +3,7 @@ from __future__ import annotations
 from datetime import datetime
 
 import pytest
-from tokenizers import Tokenizer, models, pre_tokenizers
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from plaudit.errors import TemplateError
@@ -14,6 +14,7 @@ from plaudit.templates import (
     join_plain,
     read_template,
     render_texts,
+    trailing_whitespace_tokens,
 )
 
 TURNS = "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}</s>{% endfor %}"
@@ -25,6 +26,7 @@ def make_tokenizer(template: object = TURNS, specials: tuple[str, ...] = (), **n
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     core = Tokenizer(models.BPE(vocab={c: i for i, c in enumerate(alphabet)}, merges=[]))
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    core.decoder = decoders.ByteLevel()
     core.add_special_tokens([*named.values(), *specials])
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, **named)
     tokenizer.chat_template = template
@@ -128,3 +130,32 @@ def test_text_is_joined_as_it_stands_and_turns_by_line_breaks() -> None:
     assert join_plain("why?", " so") == "why? so" and join_plain("", "so") == "so"
     assert join_plain(turns, "so") == join_plain(turns, answer) == "be kind\nwhy?\nso"
     assert join_plain("why?", answer) == "why?\nso"
+
+
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [
+        ("hello</s>", 0),
+        ("hello</s>\n", 1),
+        ("hello</s> \n\n", 3),
+        ("hello<eot>\n", 1),
+        ("hello\n</s>", 0),
+        ("hello \n", 0),
+        ("\n", 0),
+        ("", 0),
+    ],
+)
+def test_white_space_counts_only_after_a_closing_token(text: str, count: int) -> None:
+    """White space that ends an answer without a closing token is the answer's own."""
+    tokenizer = make_tokenizer(specials=("<eot>",), eos_token="</s>")
+    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+    assert trailing_whitespace_tokens(tokenizer, ids) == count
+
+
+def test_an_added_token_closes_and_an_added_line_break_does_not() -> None:
+    """Gemma adds runs of line breaks as tokens; Llama tokenizers get ChatML's tokens added without being special."""
+    tokenizer = make_tokenizer(eos_token="</s>")
+    tokenizer.add_tokens(["<|im_end|>", "\n\n"])
+    ids = tokenizer("hello<|im_end|>\n\n", add_special_tokens=False)["input_ids"]
+    assert len(ids) == len("hello") + 2
+    assert trailing_whitespace_tokens(tokenizer, ids) == 1

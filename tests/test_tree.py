@@ -62,3 +62,14 @@ def test_common_prefix(a, b, n):
 
 def test_sorting_is_by_number_not_by_byte():
     assert sort_sequences(arrays([[300], [2], [70000], [2, 1]])) == [1, 3, 0, 2]
+
+
+def test_a_prefix_of_the_next_sequence_is_read_within_its_segment():
+    """Two readings of each completion, as training asks for: the second is no segment and no token more."""
+    trunk = list(range(20))
+    whole = arrays([[*trunk, 30, 31, 40], [*trunk, 32, 33, 34, 40]])
+    tree = build_tree([*whole, *(ids[:-1] for ids in whole)])
+    assert (tree.num_segments, tree.num_tokens) == (2, 27)
+    assert (tree.leaf_K[:2] - tree.leaf_K[2:]).tolist() == [1, 1]
+    unshared = build_tree([whole[0], whole[0][:-1]], min_shared=1 << 30)
+    assert (unshared.num_segments, unshared.num_tokens) == (2, 45), "nothing is shared where that is asked for"

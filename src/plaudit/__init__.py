@@ -24,6 +24,7 @@ The river, in reading order. A module imports only from modules above it; `tests
     memory       dtype, allocator and token budget that fit this machine
     embedded     a name -> a folder of safetensors: path, hub, GGUF, or the embedded default
     checkpoint   a folder's files: which head, which dialect, what is missing
+    positions    where in a text a folder's scores are read
     adjust       what measuring found out about a model, kept in its folder
     quantized    four or eight bits a weight under an adapter: made so, described, merged
     loading      a folder -> a transformers model with one head, and what there is to say
@@ -34,6 +35,7 @@ The river, in reading order. A module imports only from modules above it; `tests
     machine      facts about this machine, and what is off
     trials       what is measured on it: matrix products, back ends, budgets
     score        Scorer: a stream of Groups in, Scores out, same order
+    ends         whether a score read at the closing token is the one read at the last token
     journal      a Scorer that writes down what it scored, for jobs that make their Groups up
     parts        the folder of a long job: parts that are whole or not there
     intake       what a long job reads: checked early, counted, readable again

@@ -25,7 +25,10 @@ if TYPE_CHECKING:
     from plaudit.measure import LengthFit
 
 CALIBRATION, LENGTH_CORRECTION = "calibration", "length_correction"
-FINDINGS = (CALIBRATION, LENGTH_CORRECTION)
+ENDS = "ends"
+"""How far scores at the closing token agree with those at the last; also in report.json."""
+
+FINDINGS = (CALIBRATION, LENGTH_CORRECTION, ENDS)
 """What plaudit.json holds that was measured after training, and that no score depends on."""
 
 

@@ -12,9 +12,10 @@ Letters: L leaves, C comparisons.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count, islice
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,7 +24,7 @@ from torch.utils.data import Dataset, IterableDataset
 
 from plaudit.errors import DataError
 from plaudit.group import Group
-from plaudit.losses import Items, LossSettings, Targets, build_items, find_positions, join_items
+from plaudit.losses import LOSSES, Items, LossSettings, Reads, Targets, build_items, find_positions, join_items
 from plaudit.pack import Pack, PackSettings, build_packs
 from plaudit.render import Rendered, Renderer
 from plaudit.tree import MIN_SHARED, Ints, common_prefix, sort_sequences
@@ -34,12 +35,32 @@ WINDOW = 512
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Example:
-    """A Group that can be learned from: the ids of the completions that its labels speak of, and what they ask."""
+    """A Group that can be learned from: the ids of the completions that its labels speak of, and what they ask.
+
+    `trailing` counts the tokens of white space after each completion's closing token; it is empty where there are none,
+    or where only the last token is trained.
+    """
 
     name: str
     ids: tuple[Ints | None, ...]
     items: Items
     size: int
+    trailing: tuple[int, ...] = ()
+
+    @property
+    def readings(self) -> tuple[Ints | None, ...]:
+        """What is scored: every completion to its last token, then, with `trailing`, to its closing token.
+
+        The second half are prefixes of the first, so a tree computes no token more for them.
+        """
+        closing = zip(self.ids, self.trailing, strict=False)
+        return (*self.ids, *(ids if ids is None else ids[: len(ids) - count] for ids, count in closing))
+
+    def place_scores(self, leaf_of: Mapping[int, int]) -> tuple[Items, dict[int, int], dict[int, int]]:
+        """What `join_items` takes, if the scores of `readings` are at these places."""
+        size = len(self.ids)
+        last = {k: leaf for k, leaf in leaf_of.items() if k < size}
+        return self.items, last, {last[k - size]: leaf for k, leaf in leaf_of.items() if k >= size}
 
 
 @dataclass(kw_only=True, slots=True)
@@ -62,16 +83,26 @@ class ExampleCounts:
 
 
 def build_examples(
-    groups: Iterable[Group], renderer: Renderer, loss: LossSettings, counts: ExampleCounts
+    groups: Iterable[Group],
+    renderer: Renderer,
+    loss: LossSettings,
+    counts: ExampleCounts,
+    *,
+    both_ends: bool = True,
 ) -> Iterator[Example]:
-    """Groups rendered and asked what their labels teach; those that teach nothing are counted with the reason."""
+    """Groups rendered and asked what their labels teach; those that teach nothing are counted with the reason.
+
+    With `both_ends` a score is trained at the closing token too where the template writes white space after it. The
+    loss of every token (`token_wise`) reads the closing token already.
+    """
+    both_ends = both_ends and LOSSES[loss.name].reads is not Reads.TOKENS
     source = iter(groups)
     at = 0
     while window := list(islice(source, WINDOW)):
         for group, rendered in zip(window, renderer.render(window), strict=True):
             at += 1
             counts.groups += 1
-            found = _build_example(group, rendered, loss, group.id or f"group {at}")
+            found = _build_example(group, rendered, loss, group.id or f"group {at}", both_ends=both_ends)
             if isinstance(found, str):
                 counts.left_out[found] += 1
                 continue
@@ -80,7 +111,9 @@ def build_examples(
             yield found
 
 
-def _build_example(group: Group, rendered: Rendered, loss: LossSettings, name: str) -> Example | str:
+def _build_example(
+    group: Group, rendered: Rendered, loss: LossSettings, name: str, *, both_ends: bool
+) -> Example | str:
     if rendered.dropped is not None:
         return rendered.dropped
     present = np.array([ids is not None for ids in rendered.ids])
@@ -89,7 +122,14 @@ def _build_example(group: Group, rendered: Rendered, loss: LossSettings, name: s
         return items
     wanted = set(items.completions())
     ids = tuple(row if k in wanted else None for k, row in enumerate(rendered.ids))
-    return Example(name=name, ids=ids, items=items, size=_unique_tokens([row for row in ids if row is not None]))
+    trailing = rendered.trailing if both_ends and any(rendered.trailing) else ()
+    return Example(
+        name=name,
+        ids=ids,
+        items=items,
+        size=_unique_tokens([row for row in ids if row is not None]),
+        trailing=trailing,
+    )
 
 
 def _unique_tokens(sequences: list[Ints]) -> int:
@@ -106,11 +146,13 @@ class Unit:
     """One forward, and in training its backward: a pack of whole Groups with their targets, or a piece of a Group.
 
     `at` are the tokens whose scores are asked for (None: the leaves). A piece has no targets of its own: `whole` is the
-    number of its Group among the step's, and `slots` the places of its scores there.
+    number of its Group among the step's, and `slots` the places of its scores there. `num_total` are the tokens of its
+    completions, each counted to its last token alone.
     """
 
     pack: Pack
     names: tuple[str, ...]
+    num_total: int = 0
     targets: Targets | None = None
     at: Tensor | None = None
     whole: int = -1
@@ -158,7 +200,7 @@ def build_step(examples: Sequence[Example], settings: StepSettings, number: int 
     wholes: list[Targets] = []
     for example in large:
         units += _piece_units(example, len(wholes), settings)
-        wholes.append(join_items([(example.items, dense_leaves(example))]))
+        wholes.append(join_items([example.place_scores(dense_leaves(example))]))
     shortest = min(examples, key=lambda e: e.size)
     [filler] = build_packs([_one_row(shortest)], PackSettings(budget=1 << 30))
     return Step(
@@ -177,8 +219,8 @@ def _one_row(example: Example) -> list[Ints]:
 
 
 def dense_leaves(example: Example) -> dict[int, int]:
-    """The place of each completion's score among those of its Group that are computed."""
-    present = [k for k, ids in enumerate(example.ids) if ids is not None]
+    """The place of each reading's score among those of its Group that are computed."""
+    present = [k for k, ids in enumerate(example.readings) if ids is not None]
     return {k: n for n, k in enumerate(present)}
 
 
@@ -197,26 +239,39 @@ def _whole_units(examples: list[Example], settings: StepSettings) -> list[Unit]:
     """Packs of whole Groups, with the targets of each."""
     packing = PackSettings(budget=settings.budget, share=settings.share, whole=True)
     units = []
-    for pack in build_packs([e.ids for e in examples], packing):
+    for pack in build_packs([e.readings for e in examples], packing):
         leaf_of: dict[int, dict[int, int]] = {}
         for leaf, (group, k) in enumerate(pack.members_L):
             leaf_of.setdefault(group, {})[k] = leaf
-        held = [(examples[g].items, leaves) for g, leaves in leaf_of.items()]
         names = tuple(examples[g].name for g in leaf_of)
+        about: dict[str, Any] = {"pack": pack, "names": names, "num_total": count_total(pack, examples)}
         if settings.by_token:
+            held = [(examples[g].items, leaves) for g, leaves in leaf_of.items()]
             at, positions = find_positions(pack, held)
-            units.append(Unit(pack=pack, names=names, targets=join_items(held, positions), at=torch.from_numpy(at)))
+            units.append(Unit(**about, targets=join_items(held, positions), at=torch.from_numpy(at)))
         else:
-            units.append(Unit(pack=pack, names=names, targets=join_items(held)))
+            units.append(Unit(**about, targets=join_items([examples[g].place_scores(x) for g, x in leaf_of.items()])))
     return units
+
+
+def count_total(pack: Pack, examples: Sequence[Example]) -> int:
+    """Tokens of the pack's completions, each counted once: a second reading of one is no completion."""
+    rows = (examples[g].ids[k] for g, k in pack.members_L if k < len(examples[g].ids))
+    return sum(len(ids) for ids in rows if ids is not None)
 
 
 def _piece_units(example: Example, whole: int, settings: StepSettings) -> list[Unit]:
     """Packs that hold the completions of one Group which does not fit into one."""
     place = dense_leaves(example)
-    packs = build_packs([example.ids], PackSettings(budget=settings.budget, share=settings.share))
+    packs = build_packs([example.readings], PackSettings(budget=settings.budget, share=settings.share))
     return [
-        Unit(pack=pack, names=(example.name,), whole=whole, slots=torch.tensor([place[k] for _, k in pack.members_L]))
+        Unit(
+            pack=pack,
+            names=(example.name,),
+            num_total=count_total(pack, [example]),
+            whole=whole,
+            slots=torch.tensor([place[k] for _, k in pack.members_L]),
+        )
         for pack in packs
     ]
 

@@ -56,6 +56,9 @@ WINDOW = 256
 PROBED = 100
 """Prompts that are probed in an evaluation; `plaudit probe` takes more."""
 
+BOTH_ENDS = 64
+"""Groups whose scores at the closing token are compared with those at the last; each is scored once more for that."""
+
 Stage = Callable[[str, int, int | None], None]
 """Called while something other than scoring of rows goes on: what, how much is done, of how much."""
 
@@ -71,6 +74,7 @@ class Asking:
     overlength: str = "error"
     keep_system: bool = False
     budget: int | None = None
+    score_position: str | None = None
 
     def load(self, name: str) -> Loaded:
         """The model of this name; torch is not woken before."""
@@ -82,7 +86,8 @@ class Asking:
             keep_system=self.keep_system,
         )  # fmt: skip
         scoring = ScoreSettings(budget=self.budget, render=render)
-        return Loaded(net=RewardModel.load(name, dtype=self.dtype, device=self.device), scoring=scoring)
+        net = RewardModel.load(name, dtype=self.dtype, device=self.device, score_position=self.score_position)
+        return Loaded(net=net, scoring=scoring)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -245,6 +250,7 @@ class _Evaluation:
         found |= {"probes": [], "probe_spread": None, "probe_prompts": 0}
         if self.settings.probes:
             found |= self._probe(new)
+        found["ends"] = self._measure_ends(new)
         found["contamination"] = _describe_contamination(seen)
         found["benchmarks"] = {one.name: one.as_json() for one in seen.benchmarks}
         found["training"] = read_training(self.net.checkpoint.folder)
@@ -301,6 +307,22 @@ class _Evaluation:
 
         render = replace(self.scoring.render, overlength=Overlength.UNSCORED)
         return Scorer(self.net, replace(self.scoring, render=render))
+
+    def _measure_ends(self, sets: Sequence[ScoredSet]) -> dict[str, Any] | None:
+        """Whether scores read at the closing token are the same judgement, on the first Groups."""
+        from plaudit.ends import describe_ends, measure_ends
+
+        scorer = self._scorer()
+        if not scorer.renderer.trailing:
+            return None
+        groups = (group for one in sets for group, _, _ in one.lines())
+        with self.timing("ends"):
+            ends = measure_ends(scorer, groups, most=BOTH_ENDS)
+        if ends is None:
+            return None
+        found = ends.as_json()
+        self.notes += [] if ends.agrees else [describe_ends(found)]
+        return found
 
     def _probe(self, sets: Sequence[ScoredSet]) -> dict[str, Any]:
         """What the scorer sees and does not see."""

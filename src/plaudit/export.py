@@ -180,6 +180,7 @@ class ExportSettings:
     dtype: str = "auto"
     device: str | None = None
     check: bool = False
+    score_position: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -204,7 +205,10 @@ def export_model(name: str, out: str | Path, settings: ExportSettings | None = N
     if source.is_adapter and not merged:
         published = _copy_adapter(source, target, settings)
     else:
-        net = RewardModel.load(source.folder, dtype=_loading_dtype(source, settings), device=settings.device)
+        net = RewardModel.load(
+            source.folder, dtype=_loading_dtype(source, settings), device=settings.device,
+            score_position=settings.score_position,
+        )  # fmt: skip
         notes += net.notes
         if merged:
             notes += _round_merged(net, source, settings)
@@ -218,11 +222,12 @@ def export_model(name: str, out: str | Path, settings: ExportSettings | None = N
     return Exported(published=published, merged=merged, consumers=tuple(consumers), notes=tuple(notes))
 
 
-def check_source(name: str, *, device: str | None = None) -> list[Consumer]:
+def check_source(name: str, *, device: str | None = None, score_position: str | None = None) -> list[Consumer]:
     """Every consumer's verdict on what `name` stands for, as it is; nothing is written."""
     folder = find_source(name).folder
     is_adapter = (folder / "adapter_config.json").is_file()
-    net = RewardModel.load(folder, dtype="float32" if is_adapter else dtype_of(folder), device=device)
+    dtype = "float32" if is_adapter else dtype_of(folder)
+    net = RewardModel.load(folder, dtype=dtype, device=device, score_position=score_position)
     sample = draw_starter_sample(net)
     scores, computed_in = score_exactly(net, sample)
     return check_folder(folder, sample, scores, dtype=computed_in)
@@ -290,7 +295,9 @@ def _copy_adapter(source: Source, target: Path, settings: ExportSettings) -> Pub
         raise ConfigError(
             "--head-prefix and --dtype came with an adapter, whose names and precision are peft's; add --merge"
         )
-    net = RewardModel.load(source.folder, dtype="float32", device=settings.device)
+    net = RewardModel.load(
+        source.folder, dtype="float32", device=settings.device, score_position=settings.score_position
+    )
     config, _ = read_adapter(source.folder)
     base = str(config["base_model_name_or_path"])
     if (source.folder / base).is_dir() or Path(base).is_dir():

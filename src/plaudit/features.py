@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from plaudit.arguments import best_metric, explain_missing
-from plaudit.batches import Example, dense_leaves
+from plaudit.batches import Example, count_total, dense_leaves
 from plaudit.config.schema import FitConfig
 from plaudit.errors import ConfigError, InputError
 from plaudit.losses import (
@@ -56,23 +56,24 @@ class HeadSettings:
 
 
 class Features:
-    """The features of a set of examples, one row a completion, and what its labels ask of them."""
+    """The features of a set of examples, one row a reading of a completion, and what its labels ask of them."""
 
     def __init__(self, net: RewardNet, examples: Sequence[Example], budget: int) -> None:
         self.examples = list(examples)
-        self.first = np.cumsum([0, *(sum(ids is not None for ids in e.ids) for e in examples)])
+        self.first = np.cumsum([0, *(sum(ids is not None for ids in e.readings) for e in examples)])
         self.rows: Tensor | None = None
         self.num_tokens = (0, 0)
         # Rows of one completion each where nothing can be shared.
         packing = PackSettings(budget=1 if net.backend == PLAIN else budget)
-        for pack in build_packs([e.ids for e in examples], packing):
+        for pack in build_packs([e.readings for e in examples], packing):
             with torch.inference_mode():
                 hidden_LD = net.read_features(pack)
             if self.rows is None:
                 self.rows = torch.zeros(int(self.first[-1]), hidden_LD.shape[1], device=hidden_LD.device)
             places = [int(self.first[g]) + dense_leaves(examples[g])[k] for g, k in pack.members_L]
             self.rows[places] = hidden_LD.clone()
-            self.num_tokens = (self.num_tokens[0] + pack.num_unique, self.num_tokens[1] + pack.num_total)
+            unique, total = self.num_tokens
+            self.num_tokens = (unique + pack.num_unique, total + count_total(pack, examples))
 
     def drop_nonfinite(self) -> list[str]:
         """Drop the examples with a non-finite feature; their names. One of them would make every mean non-finite."""
@@ -91,12 +92,12 @@ class Features:
     def draw(self, chosen: Sequence[int]) -> tuple[Tensor, Targets]:
         """Features of some examples, and targets that point at them."""
         assert self.rows is not None
-        held: list[tuple[Items, dict[int, int]]] = []
+        held: list[tuple[Items, dict[int, int], dict[int, int]]] = []
         places: list[int] = []
         start = 0
         for n in chosen:
             leaves = dense_leaves(self.examples[n])
-            held.append((self.examples[n].items, {k: start + place for k, place in leaves.items()}))
+            held.append(self.examples[n].place_scores({k: start + place for k, place in leaves.items()}))
             places += range(int(self.first[n]), int(self.first[n + 1]))
             start += len(leaves)
         return self.rows[places], join_items(held).to(self.rows.device)

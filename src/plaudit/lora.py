@@ -276,7 +276,7 @@ def save_adapter(
 
         save_file(kept, draft / WEIGHTS, metadata={"format": "pt"})
         config.save_pretrained(str(draft))
-        prepare_tokenizer(net.tokenizer, net.hf).save_pretrained(draft)
+        prepare_tokenizer(net.tokenizer, net.hf, net.position).save_pretrained(draft)
         write_card(draft, told)
     return Path(folder)
 

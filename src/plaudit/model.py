@@ -30,7 +30,9 @@ from plaudit.feedforward import LeafFeedForward
 from plaudit.loading import linear_head, load_parts, name_of_head
 from plaudit.memory import choose_device, choose_dtype, keep_freed_memory
 from plaudit.pack import Pack, PackSettings, build_packs
+from plaudit.positions import PAD_TOKEN, SCORE_POSITION, choose_position, describe_position
 from plaudit.saving import save_parts
+from plaudit.templates import LAST_TOKEN
 from plaudit.tree import Ints
 
 if TYPE_CHECKING:
@@ -56,6 +58,7 @@ class RewardNet(nn.Module):
         self.tokenizer = tokenizer
         self.checkpoint = checkpoint
         self.notes: list[str] = []
+        self.position = LAST_TOKEN
         self.is_new = False
         self.backend = PLAIN
         self.reason = "not tested yet"
@@ -74,8 +77,12 @@ class RewardNet(nn.Module):
         backend: str | None = None,
         trust_remote_code: bool = False,
         model_args: Mapping[str, Any] | None = None,
+        score_position: str | None = None,
     ) -> Self:
-        """Load a reward model from a folder, a hub name or `smollm2`; ModelError if it has no head, save `new_head`."""
+        """Load a reward model from a folder, a hub name or `smollm2`; ModelError if it has no head, save `new_head`.
+
+        `score_position` says where the score is read (last, closing, eos or before_pad), if not where the folder says.
+        """
         where = choose_device(device)
         keep_freed_memory(where)
         parts = load_parts(
@@ -84,6 +91,7 @@ class RewardNet(nn.Module):
         )  # fmt: skip
         net = cls(parts.hf, parts.tokenizer, parts.checkpoint)
         net.notes, net.is_new = list(parts.notes), parts.is_new
+        net.choose_position(score_position)
         net.to(where).eval()
         net.choose_backend(invariant=invariant, only=backend)
         return net
@@ -98,6 +106,23 @@ class RewardNet(nn.Module):
     def head(self) -> nn.Linear:
         """The scalar head, kept in fp32."""
         return linear_head(self.hf)
+
+    def choose_position(self, name: str | None = None) -> None:
+        """Read scores at the position of this name, or where the folder says or implies."""
+        if is_encoder(self.hf):
+            if name is not None:
+                raise ConfigError(
+                    f"score_position={name}: {type(self.hf).__name__} is an encoder, which reads no single token; "
+                    "leave it out"
+                )
+            return
+        if self.checkpoint.head is None and name is None:
+            return  # a language model, whose new head is trained at the last token
+        # An adapter's configuration has no pad: it was trained with the one of its tokenizer.
+        is_adapter = (self.checkpoint.folder / "adapter_config.json").is_file()
+        pad_id = self.tokenizer.pad_token_id if is_adapter else self.hf.config.get_text_config().pad_token_id
+        self.position, notes = choose_position(self.checkpoint, self.tokenizer, pad_id, name)
+        self.notes += notes
 
     def replace_head(self, head: nn.Linear) -> None:
         """Another head in the place of this one, in fp32."""
@@ -329,16 +354,24 @@ class RewardNet(nn.Module):
             )
         prefix = None if pools else head_prefix or self.checkpoint.config.get("value_head_prefix") or own
         with self.plain_attention() as hf:
-            return save_parts(hf, self.tokenizer, Path(folder), prefix=prefix, card={**self.own_card(), **(card or {})})
+            return save_parts(
+                hf,
+                self.tokenizer,
+                Path(folder),
+                prefix=prefix,
+                card={**self.own_card(), **(card or {})},
+                position=self.position,
+            )
 
     def own_card(self) -> dict[str, Any]:
         """What plaudit.json says of the model itself: where it came from, where its score is read, a new head."""
         pools = is_encoder(self.hf)
         return {
-            **{key: value for key, value in self.checkpoint.card.items() if key != "head"},
+            **{key: value for key, value in self.checkpoint.card.items() if key not in ("head", PAD_TOKEN)},
             "plaudit": __version__,
             "source": str(self.checkpoint.folder),
-            "score_position": getattr(self.hf.config, "classifier_pooling", "pooled") if pools else "last",
+            **describe_position(self.position, self.tokenizer),
+            **({SCORE_POSITION: getattr(self.hf.config, "classifier_pooling", "pooled")} if pools else {}),
             **({"head": "new"} if self.is_new else {}),
         }
 

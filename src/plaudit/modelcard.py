@@ -13,7 +13,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from plaudit import __version__
+from plaudit.adjust import ENDS
 from plaudit.embedded import looks_like_hub_name
+from plaudit.ends import describe_ends
 from plaudit.group import Message
 from plaudit.redaction import hide_report
 from plaudit.specimen import SampleRow
@@ -46,6 +48,7 @@ def render_page(facts: ModelFacts) -> str:
         _introduce(facts),
         *_tell_numbers(facts.report),
         "## Scores\n\n" + _tell_scores(facts),
+        *_tell_ends(facts),
         *_show_example(facts),
         *_show_consumers(facts),
         *([f"## Proof\n\nThis folder was {facts.proof}."] if facts.proof else []),
@@ -127,6 +130,16 @@ def _tell_scores(facts: ModelFacts) -> str:
             f"({normal['source']}), are stored and not applied; OpenRLHF applies them when told to."
         )
     return "\n".join(said)
+
+
+def _tell_ends(facts: ModelFacts) -> Iterator[str]:
+    """Whether trainers that read at EOS get the same judgement, where the template goes on after it."""
+    if found := facts.card.get(ENDS):
+        yield (
+            "## Read at EOS\n\nThe chat template writes white space after the token that closes an answer. "
+            "transformers, TRL and vLLM read the score at the last token; OpenRLHF and RL trainers, whose sequences "
+            f"end at EOS, read it at the closing token. On the evaluation data, {describe_ends(found)}."
+        )
 
 
 def _show_example(facts: ModelFacts) -> Iterator[str]:

@@ -30,7 +30,7 @@ from plaudit.formats.sources import names_pipe
 from plaudit.group import Group
 from plaudit.lora import LoraSettings, attach_lora
 from plaudit.losses import LOSSES, LossName, LossSettings, Reads, fit_loss
-from plaudit.model import RewardNet
+from plaudit.model import RewardNet, is_encoder
 from plaudit.parts import Ranks, Say, say_on_stderr
 from plaudit.plan import (
     choose_memory,
@@ -43,6 +43,7 @@ from plaudit.plan import (
     measure_memory,
 )
 from plaudit.render import Overlength, Renderer, RenderSettings
+from plaudit.templates import LAST_TOKEN
 from plaudit.trials import measure_peak
 
 HEAD = 2048
@@ -136,16 +137,25 @@ def _render(settled: Settled, ranks: Ranks, say: Say, known: Known) -> Session:
     )
     renderer = Renderer(net.tokenizer, render, context_length=net.context_length)
     counts, eval_counts = ExampleCounts(), ExampleCounts()
-    train = list(build_examples(groups, renderer, loss, counts))
-    evals = {name: list(build_examples(groups, renderer, loss, eval_counts)) for name, groups in corpus.evals.items()}
+    # An encoder reads no single token, so it has no two ends.
+    build = partial(
+        build_examples, renderer=renderer, loss=loss, both_ends=config.train.ends == "both" and not is_encoder(net.hf)
+    )
+    train = list(build(groups, counts=counts))
+    evals = {name: list(build(rows, counts=eval_counts)) for name, rows in corpus.evals.items()}
     for sentence in (*renderer.notes, *renderer.counts.sentences(), *counts.sentences()):
         say(sentence)
+    if any(example.trailing for example in train):
+        say(
+            "the chat template writes white space after the token that closes an answer: the score is trained at both "
+            "tokens, half and half (train.ends=last trains the last one alone)"
+        )
     if not train:
         raise InputError("no group is left to learn from; look at what was left out, and why, above")
     stream = None
     if isinstance(corpus, CorpusStream):
         say(f"what was left out was counted in the first {len(groups):,} groups of the stream; the rest goes like it")
-        stream = partial(_read_stream, corpus, renderer, loss)
+        stream = partial(_read_stream, corpus, build)
     gflops = measure_peak(net.device, net.dtype, seconds=0.3).gflops
     return Session(
         settled=settled, ranks=ranks, say=say, corpus=corpus, groups=groups, net=net, loss=loss, renderer=renderer,
@@ -153,9 +163,9 @@ def _render(settled: Settled, ranks: Ranks, say: Say, known: Known) -> Session:
     )  # fmt: skip
 
 
-def _read_stream(corpus: CorpusStream, renderer: Renderer, loss: LossSettings, epoch: int) -> Iterator[Example]:
+def _read_stream(corpus: CorpusStream, build: Callable[..., Iterator[Example]], epoch: int) -> Iterator[Example]:
     """One pass over a stream."""
-    return build_examples(corpus.open(epoch), renderer, loss, ExampleCounts())
+    return build(corpus.open(epoch), counts=ExampleCounts())
 
 
 def corpus_settings(config: TrainConfig, *, is_first: bool = True) -> CorpusSettings:
@@ -186,10 +196,14 @@ def load_net(config: TrainConfig, *, engine: str | None) -> RewardNet:
     """The model, with a new head if it has none; engines that keep masters themselves are given float32."""
     torch.manual_seed(config.seed)
     dtype = "float32" if engine is not None else config.precision
+    # Whatever the folder's own position is: training fits the last token, and that is what the saved model says.
     net = RewardNet.load(
         config.model, dtype=dtype, device=config.device, new_head=True, trust_remote_code=config.trust_remote_code,
         model_args=config.model_args,
     )  # fmt: skip
+    if net.position != LAST_TOKEN:
+        net.notes.append(f"training reads the score at the last token instead (it was {net.position.name})")
+        net.position = LAST_TOKEN
     net.checkpoint = replace(net.checkpoint, card=forget_findings(net.checkpoint.card))
     _set_tokens(net, config)
     _set_dropout(net.hf, config.train.dropout)

@@ -23,12 +23,16 @@ from plaudit.errors import ConfigError, DataError, TemplateError
 from plaudit.group import Group, Message, content_text
 from plaudit.templates import (
     FROZEN_DATE,
+    LAST_TOKEN,
+    Position,
+    ScorePosition,
     choose_pad_id,
     is_empty,
     join_plain,
     read_template,
     render_texts,
     special_tokens,
+    trailing_whitespace_tokens,
 )
 
 if TYPE_CHECKING:
@@ -69,12 +73,14 @@ class Rendered:
     `identical` lists the comparisons (better, worse) whose different texts became the same tokens by truncation: they
     say nothing and must not be trained on. `dropped` says why the whole group is left out: by policy, or because every
     comparison of it (ties aside) became identical; the ids of its completions that fit are there all the same.
+    `trailing` counts the tokens of white space that the template writes after each closing token.
     """
 
     ids: tuple[Ids | None, ...]
     unscored: tuple[str | None, ...]
     dropped: str | None = None
     identical: tuple[tuple[int, int], ...] = ()
+    trailing: tuple[int, ...] = ()
 
 
 @dataclass(kw_only=True, slots=True)
@@ -128,7 +134,8 @@ class Renderer:
 
     `notes` says once what was decided when it was made; `counts` says what happened to the rows since. `chat_template`
     is the template that is used (dates frozen), which a saved tokenizer should carry; `pad_id` is safe to pad with.
-    The tokenizer itself is never changed.
+    `trailing` counts the tokens of white space that it writes after an answer's closing token. Ids end with the token
+    at which `position` says that the score is read. The tokenizer itself is never changed.
     """
 
     def __init__(
@@ -137,8 +144,9 @@ class Renderer:
         settings: RenderSettings | None = None,
         *,
         context_length: int | None = None,
+        position: Position = LAST_TOKEN,
     ) -> None:
-        self.tokenizer = tokenizer
+        self.tokenizer, self.position = tokenizer, position
         self.settings = settings or RenderSettings()
         self.limit = _check_limit(self.settings.max_length, context_length)
         self.notes: list[str] = []
@@ -148,12 +156,19 @@ class Renderer:
         self._template = template
         self.chat_template: str | None = template.text if template else None
         eos = tokenizer.eos_token_id
-        self._eos = np.array([] if eos is None else [eos], dtype=np.int32)
+        # What is appended to a text that does not end with it.
+        self._eos = np.array([] if eos is None or position.drops(eos) else [eos], dtype=np.int32)
         self._encoder = Encoder(tokenizer, example=template.example if template else "")
-        self._closing = self._eos
+        self._closing = self._end = self._eos
+        self.trailing = 0
         if template and template.is_closing:
-            self._closing = self._encoder.encode_texts([template.tail])[0]
-        self.final_ids = {int(row[-1]) for row in (self._closing, self._eos) if len(row)}
+            tail = position.end_text(template.tail, tokenizer.eos_token)
+            whole = self._encoder.encode_texts([tail])[0]
+            self.trailing = trailing_whitespace_tokens(tokenizer, whole)
+            self._end = whole[-self.trailing - 1 :]
+            self._closing = self._drop_unread(whole, least=0)
+        self.closing_ids = {int(row[-1]) for row in (self._closing if self.chat_template else self._eos,) if len(row)}
+        self.final_ids = self.closing_ids | {int(i) for i in self._eos}
         self.pad_id = choose_pad_id(tokenizer, self.final_ids)
         self._note_choices()
 
@@ -167,7 +182,7 @@ class Renderer:
             before = {i: row.tobytes() for i, row in draft.ids.items()}
             self._fit(draft)
             self._find_identical(draft, before)
-        return [_close_draft(draft) for draft in drafts]
+        return [self._close_draft(draft) for draft in drafts]
 
     def _open_draft(self, group: Group) -> _Draft:
         name = f"group {group.id!r}" if group.id is not None else f"group {self._num_seen} (counted from 0)"
@@ -194,8 +209,9 @@ class Renderer:
             texts = iter(render_texts(self.tokenizer, self._template.text, conversations))
         except TemplateError:
             texts = self._render_each(drafts, self._template.text)
+        eos = self.tokenizer.eos_token
         for draft in drafts:
-            draft.texts = {i: next(texts) for i in draft.texts}
+            draft.texts = {i: self.position.end_text(next(texts), eos) for i in draft.texts}
         rows = self._encoder.encode_groups([list(draft.texts.values()) for draft in drafts])
         for draft, ids in zip(drafts, rows, strict=True):
             draft.ids = dict(zip(draft.texts, ids, strict=True))
@@ -214,15 +230,18 @@ class Renderer:
                     ) from error
 
     def _encode_plain(self, drafts: Sequence[_Draft]) -> None:
-        texts = [text for draft in drafts for text in draft.texts.values()]
-        rows = iter(self._encoder.encode_texts(texts, add_special_tokens=True))
+        eos, adds = self.tokenizer.eos_token, self.position.name is not ScorePosition.EOS
+        texts = [self.position.end_text(text, eos) for draft in drafts for text in draft.texts.values()]
+        rows = iter(self._encoder.encode_texts(texts, add_special_tokens=adds))
         for draft in drafts:
             draft.ids = {i: next(rows) for i in draft.texts}
 
     def _complete(self, draft: _Draft) -> None:
-        """Append EOS where it is missing, and refuse a doubled BOS."""
+        """Append EOS where it is missing, remove what comes after the position of the score, refuse a doubled BOS."""
         bos, eos = self.tokenizer.bos_token_id, self.tokenizer.eos_token_id
-        is_open = eos is not None and not (draft.is_chat and self._template is not None and self._template.is_closing)
+        is_open = len(self._eos) > 0 and not (
+            draft.is_chat and self._template is not None and self._template.is_closing
+        )
         for i, row in list(draft.ids.items()):
             if bos is not None and len(row) > 1 and row[0] == row[1] == bos:
                 source = "the chat template and the messages" if draft.is_chat else "the tokenizer and the text"
@@ -233,9 +252,20 @@ class Renderer:
             if is_open and (len(row) == 0 or row[-1] != eos):
                 draft.ids[i] = np.concatenate([row, self._eos])
                 self.counts.eos_appended += 1
+            elif len(row) and self.position != LAST_TOKEN:
+                draft.ids[i] = self._drop_unread(row)
             elif len(row) == 0:
                 del draft.ids[i]
                 self._leave_unscored(draft, i, EMPTY, EMPTY)
+
+    def _drop_unread(self, row: Ids, *, least: int = 1) -> Ids:
+        """The tokens up to the one at which the score is read."""
+        size = len(row)
+        if self.position.name is ScorePosition.CLOSING:
+            size -= self._count_trailing(row)
+        while size > least and self.position.drops(int(row[size - 1])):
+            size -= 1
+        return row[:size]
 
     def _fit(self, draft: _Draft) -> None:
         limit, policy = self.limit, self.settings.overlength
@@ -314,6 +344,23 @@ class Renderer:
         if draft.identical and len(draft.identical) == len(claims) and draft.dropped is None:
             draft.dropped = "its compared completions became identical by truncation"
 
+    def _close_draft(self, draft: _Draft) -> Rendered:
+        indices = range(len(draft.group.completions))
+        ids = tuple(draft.ids.get(i) for i in indices)
+        return Rendered(
+            ids=ids,
+            unscored=tuple(draft.unscored.get(i) for i in indices),
+            dropped=draft.dropped,
+            identical=draft.identical,
+            trailing=tuple(self._count_trailing(row) if draft.is_chat else 0 for row in ids),
+        )
+
+    def _count_trailing(self, row: Ids | None) -> int:
+        """Tokens of white space after the closing token; 0 where truncation left another end than the template's."""
+        size = self.trailing + 1
+        is_whole = row is not None and len(row) >= size and np.array_equal(row[-size:], self._end)
+        return self.trailing if is_whole else 0
+
     def _leave_unscored(self, draft: _Draft, index: int, reason: str, kind: str) -> None:
         draft.unscored[index] = reason
         self.counts.unscored[kind] += 1
@@ -337,16 +384,6 @@ class Renderer:
             came = "has no pad token" if own is None else f"pads with {own!r}, which can end a conversation"
             token = tokenizer.convert_ids_to_tokens(self.pad_id)
             say(f"the tokenizer {came}: {token!r} (id {self.pad_id}) pads instead")
-
-
-def _close_draft(draft: _Draft) -> Rendered:
-    indices = range(len(draft.group.completions))
-    return Rendered(
-        ids=tuple(draft.ids.get(i) for i in indices),
-        unscored=tuple(draft.unscored.get(i) for i in indices),
-        dropped=draft.dropped,
-        identical=draft.identical,
-    )
 
 
 def _check_limit(max_length: int | None, context_length: int | None) -> int | None:

@@ -24,7 +24,15 @@ from plaudit.files import replacing_folder
 from plaudit.loading import linear_head, quiet_transformers
 from plaudit.redaction import hide_report
 from plaudit.render import Renderer, RenderSettings
-from plaudit.templates import choose_pad_id, close_template, read_template
+from plaudit.templates import (
+    LAST_TOKEN,
+    Position,
+    ScorePosition,
+    choose_pad_id,
+    close_template,
+    move_end,
+    read_template,
+)
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -41,6 +49,7 @@ def save_parts(
     *,
     prefix: str | None,
     card: Mapping[str, Any],
+    position: Position = LAST_TOKEN,
 ) -> Path:
     """Write the folder, whole or not at all; `prefix` names the head, None leaves it its own name."""
     if any(".base_layer." in name for name, _ in hf.named_parameters()):
@@ -49,7 +58,7 @@ def save_parts(
             "save it while they are merged (lora.merging), or save the adapter (lora.save_adapter)"
         )
     with drafting(target) as draft:
-        writable = prepare_tokenizer(tokenizer, hf)
+        writable = prepare_tokenizer(tokenizer, hf, position)
         _describe(hf, int(writable.pad_token_id), prefix, card)
         with quiet_transformers():
             hf.save_pretrained(draft, state_dict=rename_head(hf, prefix))
@@ -109,13 +118,18 @@ def rename_head(hf: PreTrainedModel, prefix: str | None) -> dict[str, Any]:
     return state
 
 
-def prepare_tokenizer(tokenizer: PreTrainedTokenizerBase, hf: PreTrainedModel) -> PreTrainedTokenizerBase:
-    """A copy that pads with a token which no conversation ends with, and carries the template that is used."""
+def prepare_tokenizer(
+    tokenizer: PreTrainedTokenizerBase, hf: PreTrainedModel, position: Position = LAST_TOKEN
+) -> PreTrainedTokenizerBase:
+    """A copy that pads with a token which no conversation ends with, and carries the template that is used.
+
+    Its template ends with the token at which the score is read, so that every consumer reads it at its last token.
+    """
     try:
-        renderer = Renderer(tokenizer)
+        renderer = Renderer(tokenizer, position=position)
     except TemplateError:
         # A template that cannot be used was not: such a model renders plain text, and its pad is chosen for that.
-        renderer = Renderer(tokenizer, RenderSettings(plain=True))
+        renderer = Renderer(tokenizer, RenderSettings(plain=True), position=position)
     embeddings = hf.get_input_embeddings()
     num_rows = embeddings.num_embeddings if isinstance(embeddings, nn.Embedding) else len(tokenizer)
     # A pad beyond the embeddings (added to the tokenizer, not to the model) would fail in every padded batch.
@@ -124,7 +138,11 @@ def prepare_tokenizer(tokenizer: PreTrainedTokenizerBase, hf: PreTrainedModel) -
     if pad_id != written.pad_token_id:
         written.pad_token = written.convert_ids_to_tokens(pad_id)
     if renderer.chat_template is not None:
-        found = read_template(tokenizer)
-        is_open = found is not None and not found.is_closing and tokenizer.eos_token is not None
-        written.chat_template = close_template(renderer.chat_template) if is_open else renderer.chat_template
+        text, found = renderer.chat_template, read_template(tokenizer)
+        appends = tokenizer.eos_token is not None and not position.drops(tokenizer.eos_token_id)
+        if found is not None and not found.is_closing and appends and position.name is not ScorePosition.EOS:
+            text = close_template(text)
+        if position.name is not ScorePosition.CLOSING or renderer.trailing:
+            text = move_end(text, position, tokenizer)
+        written.chat_template = text
     return written

@@ -116,7 +116,9 @@ class Scorer:
         kind = net.device.type
         self.window = self.settings.window or WINDOW.get(kind, 128)
         self.budget = self.settings.budget or self._find_budget()
-        self.renderer = Renderer(net.tokenizer, self.settings.render, context_length=net.context_length)
+        self.renderer = Renderer(
+            net.tokenizer, self.settings.render, context_length=net.context_length, position=net.position
+        )
         self.tally = Tally()
         self.halvings = 0
 

@@ -40,6 +40,7 @@ from plaudit.formats.writer import say_nulled
 from plaudit.group import Group
 from plaudit.intake import Intake, ReadSettings
 from plaudit.parts import Parts, Ranks, Say, is_passing, say_on_stderr
+from plaudit.positions import describe_position
 from plaudit.render import RenderCounts, Rendered, Renderer
 
 if TYPE_CHECKING:
@@ -429,6 +430,7 @@ def describe_scores(net: RewardNet, settings: ScoreSettings) -> dict[str, Any]:
         "backend": net.backend,
         "render": {name: str(value) for name, value in asdict(settings.render).items()},
         "asked": [settings.budget, settings.invariant, settings.share],
+        "position": describe_position(net.position, net.tokenizer),
     }
 
 

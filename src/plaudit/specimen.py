@@ -95,7 +95,7 @@ def _render_rows(
 ) -> list[SampleRow]:
     limits = [n for n in (settings.max_length, net.context_length, longest) if n is not None]
     fitting = replace(settings, max_length=min(limits, default=None), overlength=Overlength.UNSCORED)
-    renderer = Renderer(net.tokenizer, fitting, context_length=net.context_length)
+    renderer = Renderer(net.tokenizer, fitting, context_length=net.context_length, position=net.position)
     rows: dict[tuple[int, ...], SampleRow] = {}
     for group, rendered in zip(groups, renderer.render(groups), strict=True):
         is_chat = renderer.chat_template is not None and not (group.is_plain and group.prompt == "")

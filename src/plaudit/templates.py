@@ -7,12 +7,17 @@ after an answer. Invariant: a `ChatTemplate` that exists renders the answer it i
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 from itertools import takewhile
 from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
 
 from plaudit.errors import TemplateError
 from plaudit.group import Content, Message, content_text
@@ -51,6 +56,43 @@ class ChatTemplate:
         return bool(self.tail.strip())
 
 
+class ScorePosition(StrEnum):
+    """Where in a rendered text the score is read.
+
+    `LAST` is the last token, as plaudit trains it. `CLOSING` is the last token before the white space that a template
+    writes after it. `EOS` is what OpenRLHF does: trailing line breaks are removed, EOS is appended after a space if
+    the text does not end with it, no special tokens are added, and its last token is read. `BEFORE_PAD` is what
+    transformers does: the last token that is not the pad token, which is another one where EOS is the pad token.
+    """
+
+    LAST = "last"
+    CLOSING = "closing"
+    EOS = "eos"
+    BEFORE_PAD = "before_pad"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Position:
+    """A score position, and for `BEFORE_PAD` the id of the pad token."""
+
+    name: ScorePosition = ScorePosition.LAST
+    pad_id: int | None = None
+
+    def end_text(self, text: str, eos: str | None) -> str:
+        """A text as it has to end before it is tokenized."""
+        if self.name is not ScorePosition.EOS or eos is None:
+            return text
+        text = text.rstrip("\n")
+        return text if text.endswith(eos) else f"{text} {eos}"
+
+    def drops(self, token_id: int | None) -> bool:
+        """Whether this token at the end of a text is left unread."""
+        return self.name is ScorePosition.BEFORE_PAD and token_id is not None and token_id == self.pad_id
+
+
+LAST_TOKEN = Position()
+
+
 def freeze_dates(template: str) -> tuple[str, bool]:
     """The template with every reading of the clock replaced by one fixed date, and whether there was any.
 
@@ -75,6 +117,30 @@ def close_template(template: str) -> str:
         "{% set rendered +%}" + template + "{%+ endset %}{{ rendered }}"
         "{% if eos_token and not add_generation_prompt and not rendered.endswith(eos_token) %}"
         "{{ eos_token }}{% endif %}"
+    )
+
+
+def move_end(template: str, position: Position, tokenizer: PreTrainedTokenizerBase) -> str:
+    """The template, changed so that what it renders ends with the token at which the score is read.
+
+    A consumer that reads the last token of a saved model's template then gets the score, whatever the position was.
+    """
+    if position.name is ScorePosition.CLOSING:
+        end = "{{ rendered.rstrip() }}"
+    elif position.name is ScorePosition.EOS and tokenizer.eos_token is not None:
+        end = (
+            "{%- set rendered = rendered.rstrip('\\n') -%}"
+            "{{ rendered if rendered.endswith(eos_token) else rendered + ' ' + eos_token }}"
+        )
+    elif position.name is ScorePosition.BEFORE_PAD:
+        # As a string literal of the template: the saved tokenizer pads with another token.
+        pad = json.dumps(tokenizer.convert_ids_to_tokens(position.pad_id), ensure_ascii=False)
+        end = "{{ rendered[:-(" + pad + " | length)] if rendered.endswith(" + pad + ") else rendered }}"
+    else:
+        return template
+    return (
+        "{% set rendered +%}" + template + "{%+ endset %}"
+        "{%- if add_generation_prompt -%}{{ rendered }}{%- else -%}" + end + "{%- endif -%}"
     )
 
 
@@ -142,6 +208,25 @@ def special_tokens(tokenizer: PreTrainedTokenizerBase) -> dict[int, str]:
     added = {i: token.content for i, token in tokenizer.added_tokens_decoder.items() if token.special}
     named = dict(zip(tokenizer.all_special_ids, tokenizer.all_special_tokens, strict=True))
     return dict(sorted((added | named).items()))
+
+
+def trailing_whitespace_tokens(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int] | NDArray[np.int32]) -> int:
+    """How many tokens of white space follow the closing token of a rendered conversation; 0 if it ends with that token.
+
+    ChatML ends an answer with `<|im_end|>` and a line break. Transformers, TRL and vLLM read the score at the line
+    break; OpenRLHF and RL trainers, whose sequences end at EOS, read it at `<|im_end|>`: at
+    `ids[len(ids) - 1 - trailing_whitespace_tokens(tokenizer, ids)]`. A closing token is a special or added token.
+    White space after anything else belongs to the answer and is not counted.
+    """
+    closing = {i for i, token in tokenizer.added_tokens_decoder.items() if token.content.strip()}
+    closing = (closing | set(tokenizer.all_special_ids)) - {tokenizer.unk_token_id}
+    for count in range(len(ids)):
+        last = int(ids[len(ids) - 1 - count])
+        if last in closing:
+            return count
+        if tokenizer.decode([last]).strip():
+            break
+    return 0
 
 
 def choose_pad_id(tokenizer: PreTrainedTokenizerBase, final_ids: set[int]) -> int:

@@ -17,6 +17,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
+from plaudit.adjust import ENDS
 from plaudit.alarms import Alarms, RunLog, draw_curves
 from plaudit.arguments import build_arguments
 from plaudit.batches import StepSet, StepSettings, StepStream
@@ -24,6 +25,7 @@ from plaudit.commits import find_last, is_disk_full
 from plaudit.config import Settled
 from plaudit.contamination import SeenData, build_seen
 from plaudit.corpus import Corpus
+from plaudit.ends import describe_ends, measure_ends
 from plaudit.engines import from_first, joined, of_all, put_trained
 from plaudit.errors import InputError
 from plaudit.export import choose_merged_dtype, publish
@@ -36,6 +38,7 @@ from plaudit.plan import count_flops
 from plaudit.preparation import Session, load_net, prepare, set_trained
 from plaudit.runs import RunFolder, open_run, read_metrics
 from plaudit.runs.folder import CONFIG, ENVIRONMENT, LOCK
+from plaudit.score import Scorer, ScoreSettings
 from plaudit.specimen import draw_sample
 from plaudit.trainer import RewardTrainer, TrainerSettings
 
@@ -267,6 +270,9 @@ def finish(session: Session, run: RunFolder, numbers: Mapping[str, Any]) -> dict
     card |= _normalise(session, numbers)
     net.eval()
     groups = [g for rows in session.corpus.evals.values() for g in rows] or session.groups
+    ends = _measure_ends(session, groups)
+    card |= ends
+    numbers = {**numbers, **ends}
     published = _publish(session, run, card, dict(numbers), groups)
     report = {key: value for key, value in numbers.items() if key != "thresholds"}
     report |= {"model": str(published), "run": str(run.path)}
@@ -274,6 +280,15 @@ def finish(session: Session, run: RunFolder, numbers: Mapping[str, Any]) -> dict
     if draw_curves(_rows(run), run.curves_file, session.say):
         report["curves"] = str(run.curves_file)
     return report
+
+
+def _measure_ends(session: Session, groups: Sequence[Any]) -> dict[str, Any]:
+    """How far scores at the closing token agree with those at the last, on the evaluation data; says so."""
+    found = measure_ends(Scorer(session.net, ScoreSettings(render=session.renderer.settings)), groups)
+    if found is None:
+        return {}
+    session.say(describe_ends(found.as_json()))
+    return {ENDS: found.as_json()}
 
 
 def _build_seen(session: Session, steps: int) -> SeenData:

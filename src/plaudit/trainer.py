@@ -433,7 +433,7 @@ class RewardTrainer(CommittingTrainer):
         if heard.losses:
             meter.add_loss(torch.stack(heard.losses).sum())
         meter.add_items(step.num_items / self.world)
-        meter.add_tokens(sum(u.pack.num_unique for u in step.units), sum(u.pack.num_total for u in step.units))
+        meter.add_tokens(sum(u.pack.num_unique for u in step.units), sum(u.num_total for u in step.units))
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """What the Trainer logs, with exact means in place of means of means."""

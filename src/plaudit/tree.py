@@ -2,7 +2,8 @@
 
 First room of the waist; pure numpy. A Segment is a run of tokens that follows its parent's path from some depth on. The
 sequences are sorted, so each one shares its longest prefix with its neighbour, and the tree needs one segment a
-sequence and no inner nodes: the first sequence is a whole row, every later one is only its tail.
+sequence and no inner nodes: the first sequence is a whole row, every later one is only its tail. A sequence that is a
+prefix of the next one shares its segment, and is read at a token within it.
 
         depth 0        offset of B      offset of C
           |-- prompt ----|---- answer A ----------|        segment 0   (parent -1, offset 0)
@@ -93,6 +94,14 @@ def build_tree(sequences: Sequence[Ints], *, min_shared: int = MIN_SHARED) -> Tr
             open_segments.pop()
         if shared < min_shared:
             shared, open_segments = 0, []
+        elif previous is not None and shared == len(previous):
+            # The one before is a prefix of this one (a second reading of it): its segment is made longer, and its leaf
+            # is a token within. A segment of its own would gather the keys of the whole path for a token or two.
+            pieces.append(ids[shared:])
+            lengths[-1] += len(ids) - shared
+            total += len(ids) - shared
+            leaf_K[k], previous = total - 1, ids
+            continue
         parents.append(open_segments[-1] if open_segments else -1)
         open_segments.append(len(starts))
         starts.append(total)

@@ -84,3 +84,43 @@ def test_targets_move_as_a_whole() -> None:
     moved = join_items([(items, {0: 0, 1: 1})]).to("meta")
     assert isinstance(moved, Targets)
     assert (moved.better_C.device.type, moved.order_RK.device.type, moved.leaf_L) == ("meta", "meta", None)
+
+
+def test_rankings_of_all_lengths_are_padded_with_no_place_and_the_first_tier() -> None:
+    chosen = LossSettings(name=LossName.PLACKETT_LUCE)
+    long, short = group_of(3, Ranking(order=(2, 0, 1))), group_of(2, Ranking(order=(1, 0)))
+    held = []
+    for group, leaves in ((long, {0: 4, 1: 0, 2: 2}), (short, {0: 3, 1: 1})):
+        items = build_items(group, [True] * len(group.completions), chosen)
+        assert isinstance(items, Items)
+        held.append((items, leaves))
+    targets = join_items(held)
+    assert targets.order_RK.tolist() == [[2, 4, 0], [1, 3, -1]]
+    assert targets.tier_RK.tolist() == [[0, 1, 2], [0, 1, 0]]
+    score_L = torch.tensor([0.3, -1.0, 2.0, 0.7, -0.2])
+    apart = sum(float(compute_loss(score_L, join_items([one]), chosen)) for one in held)
+    assert float(compute_loss(score_L, targets, chosen)) == pytest.approx(apart, rel=1e-6)
+
+
+def test_without_rankings_there_is_one_empty_column() -> None:
+    """A width of zero would be an exception in every reduction over places."""
+    items = build_items(group_of(2, Preference(better=0, worse=1)), [True, True], LossSettings())
+    assert isinstance(items, Items)
+    targets = join_items([(items, {0: 0, 1: 1})])
+    assert (targets.order_RK.shape, targets.tier_RK.shape) == ((0, 1), (0, 1))
+
+
+def test_second_readings_stand_at_the_places_of_the_first() -> None:
+    """A Group that is read twice and one that is read once, their scores in any order."""
+    chosen = LossSettings()
+    items = build_items(group_of(2, Preference(better=0, worse=1)), [True, True], chosen)
+    assert isinstance(items, Items)
+    targets = join_items([(items, {0: 3, 1: 1}, {3: 0, 1: 5}), (items, {0: 2, 1: 4})])
+    assert targets.leaf_L is not None and targets.leaf_L.tolist() == [1, 2, 3, 4]
+    assert targets.closing_L is not None and targets.closing_L.tolist() == [0, 5, 2, 0, 4, 5]
+    score_L = torch.tensor([0.0, 1.0, 2.0, 3.0, 4.0, 5.0])
+    soft = [float(np.log1p(np.exp(-d))) for d in (3.0 - 1.0, 2.0 - 4.0, 0.0 - 5.0, 2.0 - 4.0)]
+    assert float(compute_loss(score_L, targets, LossSettings(agreement=0.0))) == pytest.approx(sum(soft) / 2)
+    # The better one scores 3 and 0, the worse one 1 and 5; the group that is read once has no difference.
+    moved = float(compute_loss(score_L, targets, LossSettings(agreement=0.5))) - sum(soft) / 2
+    assert moved == pytest.approx(0.5 * (9 + 16) / 2)

@@ -20,6 +20,7 @@ def export(
     dtype: take.Dtype = "auto",
     device: take.Device = None,
     check: bool = False,
+    score_position: take.ScoreAt = None,
 ) -> dict[str, Any]:
     """Write RUN as a folder that transformers, TRL, vLLM, SGLang and OpenRLHF load as it is.
 
@@ -50,8 +51,18 @@ def export(
     from plaudit.export import ExportSettings, check_source, export_model
 
     if out is None:
-        return {"out": None, "consumers": _show_consumers(check_source(run, device=device))}
-    settings = ExportSettings(merge=merge, head_prefix=head_prefix, dtype=dtype, device=device, check=check)
+        return {
+            "out": None,
+            "consumers": _show_consumers(check_source(run, device=device, score_position=score_position)),
+        }
+    settings = ExportSettings(
+        merge=merge,
+        head_prefix=head_prefix,
+        dtype=dtype,
+        device=device,
+        check=check,
+        score_position=score_position,
+    )
     exported = export_model(run, out, settings)
     say_notes(exported.notes)
     published = exported.published

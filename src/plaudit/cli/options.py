@@ -43,6 +43,15 @@ Device = Annotated[
 ]
 """`--device`, on every command that runs a model."""
 
+ScoreAt = Annotated[
+    Literal["last", "closing", "eos", "before_pad"] | None,
+    Parameter(
+        name="--score-position",
+        help="The token whose score is read; if not given, the one that the model's folder or its maker says.",
+    ),
+]
+"""`--score-position`, on every command that scores with a model."""
+
 Format = Annotated[str | None, Parameter(metavar="NAME", help="Read the rows as this dialect instead of detecting it.")]
 """`--format`, on every command that reads rows."""
 
@@ -137,6 +146,7 @@ class Model:
     overlength: Overlengths = "error"
     keep_system: KeepSystem = False
     budget: Budget = None
+    score_position: ScoreAt = None
 
     def settings(self) -> Asking:
         """The same, as the library has it."""

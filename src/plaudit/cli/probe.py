@@ -30,6 +30,7 @@ def probe(
     plain: take.Plain = False,
     max_length: take.MaxLength = None,
     budget: take.Budget = None,
+    score_position: take.ScoreAt = None,
     rows: take.Rows = take.ROWS,
 ) -> dict[str, Any]:
     """Edit answers in DATA, and see what MODEL makes of it; no labels are needed.
@@ -73,7 +74,7 @@ def probe(
     from plaudit.scorefile import describe_scores
 
     render = RenderSettings(max_length=max_length, overlength=Overlength.UNSCORED, plain=plain)
-    net = RewardModel.load(model, dtype=dtype, device=device)
+    net = RewardModel.load(model, dtype=dtype, device=device, score_position=score_position)
     scoring = ScoreSettings(budget=budget, render=render)
     scorer = Scorer(net, scoring)
     # Groups are known there by every word of them: prompts that changed since a run was killed are scored anew.

@@ -25,6 +25,7 @@ def score(
     window: int | None = None,
     length_corrected: bool = False,
     per_token: bool = False,
+    score_position: take.ScoreAt = None,
     rows: take.Rows = take.ROWS,
 ) -> dict[str, Any]:
     """Score every completion of DATA with MODEL; rows keep their order.
@@ -66,7 +67,7 @@ def score(
             max_length=max_length, overlength=Overlength(overlength), plain=plain, keep_system=keep_system
         )
         settings = ScoreSettings(budget=budget, window=window, invariant=invariant, render=render)
-        net = RewardModel.load(model, dtype=dtype, device=device, invariant=invariant)
+        net = RewardModel.load(model, dtype=dtype, device=device, invariant=invariant, score_position=score_position)
         readings = {"length_corrected_scores": net.reader("length_corrected")} if length_corrected else {}
         readings |= {"per_token_scores": net.reader("per_token")} if per_token else {}
         job.open(net, settings)

@@ -24,6 +24,9 @@ NOTHING = ("auto", "none")
 LARGEST_STEP = 64
 """Groups in a step, if nobody says how many and data are plenty."""
 
+AGREEMENT = 0.1
+"""How strongly the scores at the two ends of an answer are kept together; measured in docs/training.md."""
+
 SWITCH = {"true": "on", "yes": "on", "false": "off", "no": "off"}
 """What else people write where the choice is on or off."""
 
@@ -137,6 +140,12 @@ class LossConfig(Section):
         default=0.0, ge=0, lt=0.5, description="Probability that a label is wrong, as the loss is told."
     )
     center: float = Field(default=0.0, ge=0, description="Coefficient of (better + worse)²: keeps scores around zero.")
+    agreement: float = Field(
+        default=AGREEMENT,
+        ge=0,
+        description="Coefficient of (score at the closing token - score at the last)², where train.ends trains both: "
+        "makes them one judgement.",
+    )
     margins: Flag = Field(default=True, description="Use the margins of labels, in losses that know them.")
     mean_over: Literal["groups", "comparisons"] = Field(
         default="groups",
@@ -223,6 +232,11 @@ class FitConfig(Section):
     )
     backbone: Literal["trained", "frozen"] = Field(
         default="trained", description="frozen: only the head learns, from features that are computed once."
+    )
+    ends: Literal["both", "last"] = Field(
+        default="both",
+        description="Where the template writes white space after the token that closes an answer: train the score at "
+        "both tokens, half and half, or at the last one alone.",
     )
     budget: Step | None = Field(
         default=None, description="Tokens computed at once on a device; auto: from free memory."

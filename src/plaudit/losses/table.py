@@ -37,8 +37,22 @@ def compute_loss(
 ) -> Tensor:
     """The weighted sum of a pack's losses, a scalar in fp32; divided by the step's `count` it is the step's mean.
 
-    `thresholds` is what `ordinal` learns beside the model; without it they stay where the data put them.
+    `thresholds` is what `ordinal` learns beside the model; without it they stay where the data put them. Where the
+    targets have second readings, each reading counts half, and `agreement` keeps the two together.
     """
+    total = _compute(score_L, targets, settings, thresholds)
+    if targets.closing_L is None:
+        return total
+    closing_L = score_L[targets.closing_L]
+    total = (total + _compute(closing_L, targets, settings, thresholds)) / 2
+    if settings.agreement:
+        gap_L = widen(closing_L) - widen(score_L[: len(closing_L)])
+        total = total + settings.agreement * _mean_of_items(gap_L.square(), targets, LOSSES[settings.name].reads)
+    return total
+
+
+def _compute(score_L: Tensor, targets: Targets, settings: LossSettings, thresholds: OrdinalState | None) -> Tensor:
+    """The loss of one reading of every completion."""
     loss = LOSSES[settings.name]
     learned = () if thresholds is None else (thresholds.thresholds().to(score_L.device),)
     total: Tensor = loss.compute(score_L, targets, settings, *learned)
@@ -64,6 +78,20 @@ def _off_center(score_L: Tensor, targets: Targets, reads: Reads, ties: str) -> T
         choices_R = size_R - 1 if ties == "half" else (is_there_RK & (targets.tier_RK < last_R1)).sum(-1)
         return (targets.order_weight_R * choices_R * (2 * mean_R).square()).sum()
     return weigh((score_L[targets.better_C] + score_L[targets.worse_C]).square(), targets)
+
+
+def _mean_of_items(value_L: Tensor, targets: Targets, reads: Reads) -> Tensor:
+    """The mean of a value over the completions of an item, summed over items with their weights."""
+    if reads is Reads.RATINGS:
+        value_LA = value_L if value_L.dim() == 2 else value_L[:, None]
+        return (targets.rating_weight_N * value_LA[targets.rated_N, targets.attribute_N]).sum()
+    if reads is Reads.ORDERS:
+        is_there_RK = targets.order_RK >= 0
+        size_R = is_there_RK.sum(-1)
+        mean_R = (value_L[targets.order_RK.clamp(min=0)] * is_there_RK).sum(-1) / size_R.clamp(min=1)
+        # A ranking of K is K-1 choices, each an item of this weight.
+        return (targets.order_weight_R * (size_R - 1) * mean_R).sum()
+    return weigh((value_L[targets.better_C] + value_L[targets.worse_C]) / 2, targets)
 
 
 def loss_table() -> str:

@@ -90,7 +90,9 @@ class Positions:
 class Targets:
     """What the labels of one pack ask of its scores; everything that points, points at scores.
 
-    Where scores are read at many tokens, `leaf_L` are the places of those that are a completion's own; else None.
+    Where not every score is a completion's own, `leaf_L` are the places of those that are; else None. Where completions
+    are read at their closing token too, `closing_L` holds, at the place of a completion's score, the place of that
+    second reading; `score_L[closing_L]` are the second readings where everything points at the first.
     """
 
     better_C: Tensor
@@ -112,6 +114,7 @@ class Targets:
     worse_P: Tensor | None = None
     owner_P: Tensor | None = None
     leaf_L: Tensor | None = None
+    closing_L: Tensor | None = None
 
     def to(self, device: torch.device | str) -> Targets:
         """The same on a device."""
@@ -120,13 +123,17 @@ class Targets:
         return Targets(**moved)
 
 
-def join_items(held: Sequence[tuple[Items, Mapping[int, int]]], positions: Positions | None = None) -> Targets:
+Held = tuple[Items, Mapping[int, int]] | tuple[Items, Mapping[int, int], Mapping[int, int]]
+"""A Group in a pack: its items, the place of each completion's score, and by that place the one of a second reading."""
+
+
+def join_items(held: Sequence[Held], positions: Positions | None = None) -> Targets:
     """The targets of a pack that holds these Groups, each with the place of every completion's score.
 
     With `positions` (from `find_positions`, for scores at many tokens) the places are theirs.
     """
-    leaf_of = [leaves for _, leaves in held] if positions is None else positions.leaf_of
-    rows = [items for items, _ in held]
+    leaf_of = [group[1] for group in held] if positions is None else positions.leaf_of
+    rows = [group[0] for group in held]
     places = [_places(items, leaves) for items, leaves in zip(rows, leaf_of, strict=True)]
     told: dict[str, Any] = {
         name: _cat([places_K[getattr(items, name)] for items, places_K in zip(rows, places, strict=True)], np.int64)
@@ -138,6 +145,13 @@ def join_items(held: Sequence[tuple[Items, Mapping[int, int]]], positions: Posit
         own = np.unique([place for leaves in leaf_of for place in leaves.values()]).astype(np.int64)
         pairs = {name: getattr(positions, name) for name in ("better_P", "worse_P", "owner_P")}
         told |= {name: torch.from_numpy(array) for name, array in (pairs | {"leaf_L": own}).items()}
+    second = {place: other for group in held for place, other in (group[2] if len(group) == 3 else {}).items()}
+    if second:
+        own = np.unique([place for leaves in leaf_of for place in leaves.values()]).astype(np.int64)
+        # The place of a second reading points at itself: nothing else does.
+        closing = np.arange(max(*own, *second.values()) + 1)
+        closing[list(second)] = list(second.values())
+        told |= {"leaf_L": torch.from_numpy(own), "closing_L": torch.from_numpy(closing)}
     return Targets(
         **told,
         order_RK=_stack(orders, fill=-1),
