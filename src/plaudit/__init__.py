@@ -25,6 +25,7 @@ The river, in reading order. A module imports only from modules above it; `tests
     quantized    four or eight bits a weight under an adapter: made so, described, merged
     loading      a folder -> a transformers model with one head, and what there is to say
     saving       a model in memory -> a folder that every consumer loads
+    locks        any number of forwards on a model, or one thread that changes it
     feedforward  feed-forward blocks fused, and the last one at the leaves only
     model        backbone + scalar head; forward(pack) -> score_L; load, save
     lora         adapters in a net: attached, saved with the head, merged for a while

@@ -10,6 +10,7 @@ import ctypes
 import os
 from typing import Any
 
+import numpy as np
 import torch
 
 from plaudit.errors import ConfigError
@@ -43,6 +44,13 @@ def choose_dtype(name: str, device: torch.device) -> torch.dtype:
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
     return torch.bfloat16 if has_fast_bfloat16() else torch.float32
+
+
+def to_device(array: np.ndarray[Any, Any], device: torch.device) -> torch.Tensor:
+    """The array on the device. On a GPU the copy is queued on the current stream, and nobody waits for it."""
+    found = torch.from_numpy(array)
+    # Only pinned memory is copied without waiting; torch keeps it until the copy has been made.
+    return found.pin_memory(device).to(device, non_blocking=True) if device.type == "cuda" else found.to(device)
 
 
 def has_fast_bfloat16() -> bool:
