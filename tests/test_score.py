@@ -266,6 +266,7 @@ class TestMemory:
 
         scorer = Scorer(rm, ScoreSettings(budget=512))
         monkeypatch.setattr(rm, "forward", forward)
+        monkeypatch.setattr(rm, "prepare", lambda pack: pack)
         monkeypatch.setattr(type(rm), "device", property(lambda self: torch.device("cuda")))
         monkeypatch.setattr(torch.cuda, "empty_cache", lambda: calls.append("empty"))
         scorer.score_window(make_groups(1))

@@ -24,7 +24,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import AttentionInterface, AttentionMaskInterface
+from transformers import AttentionInterface
 
 from plaudit.blocks import ALIGNED, AlignedPlan, AttentionCall, BlockPlan, Segment, list_segments
 from plaudit.errors import InternalError
@@ -189,5 +189,6 @@ def attend_pack(
     return plan.attend(query[0], key[0], value[0], asked)[None], None
 
 
+# No mask function goes with it: transformers then builds no mask. With one it would first look for packed sequences in
+# the positions, and on a GPU that waits for everything that is queued.
 AttentionInterface.register(ATTENTION, attend_pack)
-AttentionMaskInterface.register(ATTENTION, lambda *args, **kwargs: None)

@@ -27,9 +27,9 @@ FUSED = {
 """Activations that the CPU's matrix library applies while it writes a product."""
 
 
-# Decoder layers call their feed-forward block with the hidden states alone, so what one forward asks of it cannot travel
-# as an argument. A context variable holds it for the calling thread; on the module, it would be every thread's. Each
-# value names its owner, because a thread may run several models.
+# Decoder layers call their feed-forward block with the hidden states alone, so what one forward asks of it cannot
+# travel as an argument. A context variable holds it for the calling thread; on the module, it would be every thread's.
+# Each value names its owner, because a thread may run several models.
 _LEAVES: ContextVar[tuple[LeafFeedForward, Tensor] | None] = ContextVar("plaudit_leaves", default=None)
 _AS_WRITTEN: ContextVar[frozenset[LeafFeedForward]] = ContextVar("plaudit_as_written", default=frozenset())
 

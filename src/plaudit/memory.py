@@ -50,7 +50,7 @@ def to_device(array: np.ndarray[Any, Any], device: torch.device) -> torch.Tensor
     """The array on the device. On a GPU the copy is queued on the current stream, and nobody waits for it."""
     found = torch.from_numpy(array)
     # Only pinned memory is copied without waiting; torch keeps it until the copy has been made.
-    return found.pin_memory(device).to(device, non_blocking=True) if device.type == "cuda" else found.to(device)
+    return found.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else found.to(device)
 
 
 def has_fast_bfloat16() -> bool:
