@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import islice
+from itertools import chain, islice, repeat
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
 import torch
@@ -51,6 +51,9 @@ WINDOW = {"cpu": 128, "cuda": 2048}
 """Groups a window: enough to fill packs well, few enough that little is lost when a job is killed."""
 
 Result = TypeVar("Result")
+
+READ_AHEAD = 2
+"""Windows that are read and rendered ahead. With one, a window that takes longer than the one before it costs time."""
 
 NUM_AHEAD = 2
 """Packs that are prepared ahead of the one that is launched. Plans of many long packs would fill a device."""
@@ -179,7 +182,7 @@ class Scorer:
         return said
 
     def score_groups(self, groups: Iterable[Group]) -> Iterator[Scores]:
-        """Scores of each Group, in order. Reads up to two windows ahead."""
+        """Scores of each Group, in order. Reads up to three windows ahead."""
         source = iter(groups)
 
         def read() -> Window | None:
@@ -204,7 +207,7 @@ class Scorer:
         """Scores of one window of Groups, rendered already; `watch` hears, pack by pack, what share is done."""
         window = self.open_window(rendered, watch=watch)
         with ThreadPoolExecutor(1, "prepare") as prepare:
-            for _ in self._run(iter([_completed(window), _completed(None)]), prepare):
+            for _ in self._run(chain([_completed(window)], repeat(_completed(None))), prepare):
                 pass
         return window.scores
 
@@ -246,12 +249,12 @@ class Scorer:
     def _run(self, windows: Iterator[Future[Window | None]], prepare: ThreadPoolExecutor) -> Iterator[Window]:
         """The pipeline: packs are prepared ahead, and the next forward is launched before scores are waited for."""
         stream = _current_stream(self.net)
-        coming: Future[Window | None] | None = next(windows)
+        coming: deque[Future[Window | None]] = deque(islice(windows, READ_AHEAD))
         unfinished: deque[Window] = deque()
         ahead: deque[tuple[Window, Pack, Future[Pack]]] = deque()
         flying: _Launched | None = None
         landed_at = 0.0
-        while coming is not None or unfinished:
+        while coming or unfinished:
             while len(ahead) <= NUM_AHEAD:
                 if unfinished and unfinished[-1].packs:
                     window, pack = unfinished[-1], unfinished[-1].packs.popleft()
@@ -259,14 +262,16 @@ class Scorer:
                     is_urgent = not ahead and flying is None
                     job = partial(self._prepare, pack, stream)
                     ahead.append((window, pack, _call_now(job) if is_urgent else prepare.submit(job)))
-                elif coming is not None and len(unfinished) < 2 and (not unfinished or _has_succeeded(coming)):
+                elif coming and len(unfinished) < 2 and (not unfinished or _has_succeeded(coming[0])):
                     # This waits only where nothing else is left to do, so that no score waits for Groups after its own,
                     # and a failure to read comes after the scores of what was read before.
-                    opened = coming.result()
-                    coming = None if opened is None else next(windows)
-                    if opened is not None:
-                        unfinished.append(opened)
-                    if not ahead and flying is None and not (opened and opened.packs):
+                    opened = coming.popleft().result()
+                    if opened is None:
+                        coming.clear()
+                        continue
+                    coming.append(next(windows))
+                    unfinished.append(opened)
+                    if not opened.packs:
                         break
                 else:
                     break
@@ -303,7 +308,7 @@ class Scorer:
         fetch = self._try_pack(window, pack, prepared, stream) if window.budget == window.cut_for else None
         if fetch is None:
             self._score_again(window, pack)
-        is_ready = fetch is None or not isinstance(fetch, _LateScores)
+        is_ready = fetch is None or not isinstance(fetch, LateScores)
         return _Launched(window=window, pack=pack, fetch=fetch, is_ready=is_ready, began=began)
 
     def _land(self, launched: _Launched) -> None:
@@ -370,7 +375,7 @@ class Scorer:
         """Launch the forward of a pack; None, and half the budget, if memory ran out."""
         try:
             with torch.cuda.stream(stream), torch.inference_mode():
-                return _start_fetch(self.net(pack if prepared is None else prepared.result()))
+                return start_fetch(self.net(pack if prepared is None else prepared.result()))
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -420,7 +425,7 @@ def _current_stream(net: RewardNet) -> torch.cuda.Stream | None:
     return torch.cuda.current_stream(net.device) if net.head.weight.is_cuda else None
 
 
-class _LateScores:
+class LateScores:
     """Scores that are on their way to the host."""
 
     def __init__(self, scores_L: torch.Tensor) -> None:
@@ -436,10 +441,10 @@ class _LateScores:
         return found
 
 
-def _start_fetch(scores_L: torch.Tensor) -> Fetch:
+def start_fetch(scores_L: torch.Tensor) -> Fetch:
     """Scores on a GPU are fetched later; those on a CPU are there."""
     if scores_L.is_cuda:
-        return _LateScores(scores_L)
+        return LateScores(scores_L)
     found: list[float] = scores_L.tolist()
     return lambda: found
 
