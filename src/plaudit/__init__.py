@@ -16,9 +16,9 @@ The river, in reading order. A module imports only from modules above it; `tests
     render       messages -> token ids, and the checks that keep tokens honest
     tree         K token lists -> segments with parents
     pack         trees -> packs within a token budget
+    memory       dtype, allocator and token budget that fit this machine
     blocks       attention by plain matrix products, forward and backward
     attend       pack -> positions and attention, one back end per device
-    memory       dtype, allocator and token budget that fit this machine
     embedded     a name -> a folder of safetensors: path, hub, GGUF, or the embedded default
     checkpoint   a folder's files: which head, which dialect, what is missing
     adjust       what measuring found out about a model, kept in its folder
