@@ -436,6 +436,7 @@ class LateScores:
         self._copied.record()
 
     def __call__(self) -> list[float]:
+        """The scores, once they have arrived."""
         self._copied.synchronize()
         found: list[float] = self._host_L.tolist()
         return found
