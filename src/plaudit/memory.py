@@ -1,7 +1,9 @@
 """What a device offers: precision, and how many tokens fit at once.
 
 Stands below attention and `model`. The token budget is one number that bounds memory; it is found from what is free,
-not guessed from the name of the device. Invariant: what is chosen here is a start, never a promise; running out of memory halves it.
+not guessed from the name of the device.
+
+Invariant: what is chosen here is a start, never a promise; running out of memory halves it.
 """
 
 from __future__ import annotations
