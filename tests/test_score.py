@@ -266,6 +266,7 @@ class TestMemory:
 
         scorer = Scorer(rm, ScoreSettings(budget=512))
         monkeypatch.setattr(rm, "forward", forward)
+        monkeypatch.setattr(rm, "prepare", lambda pack: pack)
         monkeypatch.setattr(type(rm), "device", property(lambda self: torch.device("cuda")))
         monkeypatch.setattr(torch.cuda, "empty_cache", lambda: calls.append("empty"))
         scorer.score_window(make_groups(1))
@@ -278,7 +279,7 @@ class TestMemory:
             scorer.score_window(make_groups(1))
         assert scorer.halvings == 0
 
-    def test_a_stream_without_an_end_is_read_two_windows_ahead_at_most(self, rm: RewardModel) -> None:
+    def test_an_endless_stream_is_read_three_windows_ahead_at_most(self, rm: RewardModel) -> None:
         num_read, group = 0, make_groups(1)[0]
 
         def endless() -> Iterator[Group]:
@@ -290,7 +291,7 @@ class TestMemory:
         stream = rm.score_groups(endless(), settings=ScoreSettings(window=8))
         for num_taken in range(1, 100):
             next(stream)
-            assert num_read <= (num_taken - 1) // 8 * 8 + 3 * 8
+            assert num_read <= (num_taken - 1) // 8 * 8 + 4 * 8
         stream.close()
         assert len(list(islice(rm.score_groups(endless(), settings=ScoreSettings(window=8)), 20))) == 20
 

@@ -19,9 +19,9 @@ The river, in reading order. A module imports only from modules above it; `tests
     render       messages -> token ids, and the checks that keep tokens honest
     tree         K token lists -> segments with parents
     pack         trees -> packs within a token budget
+    memory       dtype, allocator and token budget that fit this machine
     blocks       attention by plain matrix products, forward and backward
     attend       pack -> positions and attention, one back end per device
-    memory       dtype, allocator and token budget that fit this machine
     embedded     a name -> a folder of safetensors: path, hub, GGUF, or the embedded default
     checkpoint   a folder's files: which head, which dialect, what is missing
     positions    where in a text a folder's scores are read
@@ -29,6 +29,7 @@ The river, in reading order. A module imports only from modules above it; `tests
     quantized    four or eight bits a weight under an adapter: made so, described, merged
     loading      a folder -> a transformers model with one head, and what there is to say
     saving       a model in memory -> a folder that every consumer loads
+    locks        any number of forwards on a model, or one thread that changes it
     feedforward  feed-forward blocks fused, and the last one at the leaves only
     model        backbone + scalar head; forward(pack) -> score_L; load, save
     lora         adapters in a net: attached, saved with the head, merged for a while

@@ -24,10 +24,11 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import AttentionInterface, AttentionMaskInterface
+from transformers import AttentionInterface
 
 from plaudit.blocks import ALIGNED, AlignedPlan, AttentionCall, BlockPlan, Segment, list_segments
 from plaudit.errors import InternalError
+from plaudit.memory import to_device
 from plaudit.pack import Pack
 from plaudit.tree import Tree
 
@@ -66,10 +67,8 @@ class VarlenPlan:
         q_lengths = [s.stop - s.start for s in segments]
         k_lengths = [sum(b - a for a, b in path) for path in runs]
         self.is_shared = any(s.runs for s in segments)
-        self.index = torch.from_numpy(index).to(device)
-        self.cu_q, self.cu_k = (
-            torch.tensor([0, *np.cumsum(x)], dtype=torch.int32, device=device) for x in (q_lengths, k_lengths)
-        )
+        self.index = to_device(index, device)
+        self.cu_q, self.cu_k = (to_device(np.cumsum([0, *x], dtype=np.int32), device) for x in (q_lengths, k_lengths))
         self.max_q, self.max_k = max(q_lengths), max(k_lengths)
 
     def attend(self, q_HTD: Tensor, k_NTD: Tensor, v_NTD: Tensor, call: AttentionCall) -> Tensor:
@@ -146,7 +145,7 @@ class FlexPlan:
         owner_T = np.concatenate([owner, np.full(padding, tree.num_segments)])
         position_T = np.concatenate([positions, np.arange(padding)])
         arrays = (owner_T, position_T, reach)
-        owner_t, position_t, reach_t = (torch.from_numpy(x.astype(np.int32)).to(self.device) for x in arrays)
+        owner_t, position_t, reach_t = (to_device(x.astype(np.int32), self.device) for x in arrays)
         return owner_t, position_t, reach_t
 
 
@@ -190,5 +189,6 @@ def attend_pack(
     return plan.attend(query[0], key[0], value[0], asked)[None], None
 
 
+# No mask function goes with it: transformers then builds no mask. With one it would first look for packed sequences in
+# the positions, and on a GPU that waits for everything that is queued.
 AttentionInterface.register(ATTENTION, attend_pack)
-AttentionMaskInterface.register(ATTENTION, lambda *args, **kwargs: None)

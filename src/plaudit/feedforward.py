@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from functools import cache
 from typing import Any
 
@@ -26,6 +27,13 @@ FUSED = {
 """Activations that the CPU's matrix library applies while it writes a product."""
 
 
+# Decoder layers call their feed-forward block with the hidden states alone, so what one forward asks of it cannot
+# travel as an argument. A context variable holds it for the calling thread; on the module, it would be every thread's.
+# Each value names its owner, because a thread may run several models.
+_LEAVES: ContextVar[tuple[LeafFeedForward, Tensor] | None] = ContextVar("plaudit_leaves", default=None)
+_AS_WRITTEN: ContextVar[frozenset[LeafFeedForward]] = ContextVar("plaudit_as_written", default=frozenset())
+
+
 class LeafFeedForward:
     """The feed-forward blocks of one backbone, taken over; `at_leaves` says which tokens the last one is for."""
 
@@ -34,29 +42,30 @@ class LeafFeedForward:
         layers = getattr(backbone, "layers", None)
         last = getattr(layers[-1], "mlp", None) if isinstance(layers, nn.ModuleList) and len(layers) else None
         self.last = last if any(last is block for block in self.blocks) else None
-        self._leaves: Tensor | None = None
-        self._is_off = False
         for block in self.blocks:
             block.forward = self._taken_over(block, block.forward)
 
     @contextlib.contextmanager
-    def at_leaves(self, leaf_L: Tensor) -> Iterator[None]:
-        """The time of one forward whose hidden states are read at these tokens and nowhere else."""
+    def at_leaves(self, leaf_L: Tensor, *, are_unique: bool = False) -> Iterator[None]:
+        """For the calling thread: hidden states are read at these tokens and nowhere else.
+
+        Say `are_unique` where that is known: on a GPU, finding out would wait for all work that is queued there.
+        """
         # A token that is read twice is computed once: a scatter of two would count its gradient twice.
-        self._leaves = torch.unique(leaf_L)
+        before = _LEAVES.set((self, leaf_L if are_unique else torch.unique(leaf_L)))
         try:
             yield
         finally:
-            self._leaves = None
+            _LEAVES.reset(before)
 
     @contextlib.contextmanager
     def as_written(self) -> Iterator[None]:
-        """The time of a forward in which every block is its maker's own: the slow twin."""
-        kept, self._is_off = self._is_off, True
+        """For the calling thread: every block runs its own code, as the slow reference."""
+        before = _AS_WRITTEN.set(_AS_WRITTEN.get() | {self})
         try:
             yield
         finally:
-            self._is_off = kept
+            _AS_WRITTEN.reset(before)
 
     def _taken_over(self, block: Any, original: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
         activation = FUSED.get(type(block.act_fn).__name__)
@@ -67,11 +76,12 @@ class LeafFeedForward:
             return _compute_fused(block, x, *activation)
 
         def forward(x: Tensor) -> Tensor:
-            if self._is_off:
+            if self in _AS_WRITTEN.get():
                 return original(x)
-            if block is not self.last or self._leaves is None or len(self._leaves) * 2 > x.shape[1]:
+            owner, leaves = _LEAVES.get() or (None, None)
+            if block is not self.last or owner is not self or leaves is None or len(leaves) * 2 > x.shape[1]:
                 return compute(x)
-            return torch.zeros_like(x).index_copy(1, self._leaves, compute(x.index_select(1, self._leaves)))
+            return torch.zeros_like(x).index_copy(1, leaves, compute(x.index_select(1, leaves)))
 
         return forward
 

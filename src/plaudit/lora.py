@@ -304,7 +304,13 @@ def merging(net: RewardNet, *, dtype: torch.dtype | None = None) -> Iterator[Rew
     """The net with its adapters merged into plain layers, in `dtype` (if not given, its own); afterwards as before.
 
     Sums are made in float32 and rounded once. What was there comes back itself, bit for bit, whatever happens inside.
+    Forwards of other threads wait for the end of the block.
     """
+    with net.lock.exclusive():
+        yield from _merging(net, dtype)
+
+
+def _merging(net: RewardNet, dtype: torch.dtype | None) -> Iterator[RewardNet]:
     wanted = dtype or net.dtype
     places: list[tuple[nn.Module, str, nn.Module]] = []
     narrow: list[tuple[nn.Parameter, Tensor]] = []

@@ -1,7 +1,9 @@
 """What a device offers: precision, and how many tokens fit at once.
 
-Stands above `model`. The token budget is one number that bounds memory; it is found from what is free, not guessed from
-the name of the device. Invariant: what is chosen here is a start, never a promise; running out of memory halves it.
+Stands below attention and `model`. The token budget is one number that bounds memory; it is found from what is free,
+not guessed from the name of the device.
+
+Invariant: what is chosen here is a start, never a promise; running out of memory halves it.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ import ctypes
 import os
 from typing import Any
 
+import numpy as np
 import torch
 
 from plaudit.errors import ConfigError
@@ -43,6 +46,13 @@ def choose_dtype(name: str, device: torch.device) -> torch.dtype:
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
     return torch.bfloat16 if has_fast_bfloat16() else torch.float32
+
+
+def to_device(array: np.ndarray[Any, Any], device: torch.device) -> torch.Tensor:
+    """The array on the device. On a GPU the copy is queued on the current stream, and nobody waits for it."""
+    found = torch.from_numpy(array)
+    # Only pinned memory is copied without waiting; torch keeps it until the copy has been made.
+    return found.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else found.to(device)
 
 
 def has_fast_bfloat16() -> bool:

@@ -12,7 +12,10 @@ Letters: L leaves, U different ones of them, T tokens of a pack, D hidden.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -21,14 +24,15 @@ import torch
 from torch import Tensor, nn
 
 from plaudit import __version__
-from plaudit.attend import ATTENTION, BACKENDS, backend_ladder
+from plaudit.attend import ATTENTION, BACKENDS, AttentionPlan, backend_ladder
 from plaudit.blocks import ALIGNED
 from plaudit.checkpoint import Checkpoint
 from plaudit.embedded import resolve_model
-from plaudit.errors import ConfigError, PlauditError
+from plaudit.errors import ConfigError, InternalError, PlauditError
 from plaudit.feedforward import LeafFeedForward
 from plaudit.loading import linear_head, load_parts, name_of_head
-from plaudit.memory import choose_device, choose_dtype, keep_freed_memory
+from plaudit.locks import ForwardLock
+from plaudit.memory import choose_device, choose_dtype, keep_freed_memory, to_device
 from plaudit.pack import Pack, PackSettings, build_packs
 from plaudit.positions import PAD_TOKEN, SCORE_POSITION, choose_position, describe_position
 from plaudit.saving import save_parts
@@ -49,8 +53,28 @@ TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 0.08, torch.float16: 0.02}
 """How far packed may be from alone in the self-test, relative to the size of the hidden states."""
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PreparedPack(Pack):
+    """A pack with everything that its forward needs, on the model's device; `RewardNet.prepare` makes it.
+
+    Letters: U different leaves, in the order of their tokens, and for each of the L members the number of its leaf.
+    """
+
+    backend: str
+    plan: AttentionPlan
+    ids_T: Tensor
+    positions_T: Tensor
+    leaf_U: Tensor
+    place_L: Tensor
+
+
 class RewardNet(nn.Module):
-    """A backbone and a scalar head. Make one with `RewardNet.load`."""
+    """A backbone and a scalar head. Make one with `RewardNet.load`.
+
+    Any number of threads may run forwards on it. What changes the model (another back end, another head, adapters
+    merged, saving) waits until none is inside, and they wait for it. Training steps are not covered: weights that an
+    optimizer moves are what they are at the time.
+    """
 
     def __init__(self, hf: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, checkpoint: Checkpoint) -> None:
         super().__init__()
@@ -64,6 +88,8 @@ class RewardNet(nn.Module):
         self.reason = "not tested yet"
         self._plain_attention = hf.config._attn_implementation
         self._feedforward = LeafFeedForward(hf.base_model)
+        self.lock = ForwardLock()
+        _guard_rotary_embeddings(hf)
 
     @classmethod
     def load(
@@ -126,8 +152,9 @@ class RewardNet(nn.Module):
 
     def replace_head(self, head: nn.Linear) -> None:
         """Another head in the place of this one, in fp32."""
-        parent, _, last = name_of_head(self.hf).rpartition(".")
-        setattr(self.hf.get_submodule(parent), last, head.float())
+        with self.lock.exclusive():
+            parent, _, last = name_of_head(self.hf).rpartition(".")
+            setattr(self.hf.get_submodule(parent), last, head.float())
 
     @property
     def device(self) -> torch.device:
@@ -155,20 +182,50 @@ class RewardNet(nn.Module):
 
         Or one at each of the tokens `at`, for losses that read more than leaves.
         """
-        if at is not None:
-            return self._score_tokens(pack, at)
-        # A matrix product may round two equal rows differently: U leaves are scored, and read by L members.
-        first_U, place_L = np.unique(pack.tree.leaf_K, return_index=True, return_inverse=True)[1:]
-        if self.backend == PLAIN:
-            scores_U = self._forward_rows([pack.tree.sequence(k) for k in first_U])
-        else:
-            hidden_UD = self.hidden_leaves(pack)[torch.from_numpy(first_U).to(self.device)]
+        with self.lock.shared():
+            if at is not None:
+                return self._score_tokens(pack, at)
+            if self.backend == PLAIN:
+                # A matrix product may round two equal rows differently: U leaves are scored, and read by L members.
+                first_U, place_L = np.unique(pack.tree.leaf_K, return_index=True, return_inverse=True)[1:]
+                scores_U = self._forward_rows([pack.tree.sequence(k) for k in first_U])
+                plain: Tensor = scores_U[torch.from_numpy(place_L).to(self.device)]
+                return plain
+            prepared = self.prepare(pack)
+            hidden_UD = self._hidden(prepared, prepared.leaf_U, are_unique=True)
             if self.backend == ALIGNED:
-                # And an equal row differently beside fewer others: the head sees one shape a pack size.
+                # An equal row is rounded differently beside fewer others: the head sees one shape a pack size.
                 hidden_UD = nn.functional.pad(hidden_UD, (0, 0, 0, pack.size - len(hidden_UD)))
-            scores_U = self.head(hidden_UD.float()).squeeze(-1)
-        scores_L: Tensor = scores_U[torch.from_numpy(place_L).to(self.device)]
-        return scores_L
+            scores_L: Tensor = self.head(hidden_UD.float()).squeeze(-1)[prepared.place_L]
+            return scores_L
+
+    def prepare(self, pack: Pack) -> PreparedPack:
+        """The pack with its attention plan and its index tensors on the device: what a forward does on the host.
+
+        Any thread may do it ahead of time. On a GPU the copies are put on that thread's current stream, which has to be
+        the one that the forward runs on. A pack that was prepared for another back end is prepared again.
+        """
+        backend, device = self.backend, self.device
+        if isinstance(pack, PreparedPack):
+            if pack.backend == backend:
+                return pack
+            pack = Pack(tree=pack.tree, size=pack.size, members_L=pack.members_L, num_total=pack.num_total)
+        if backend == PLAIN:
+            raise InternalError("packs are prepared for attention back ends, and this model is run a row at a time")
+        tree, padding = pack.tree, pack.size - pack.num_unique
+        leaf_U, place_L = np.unique(tree.leaf_K, return_inverse=True)
+        return PreparedPack(
+            tree=tree,
+            size=pack.size,
+            members_L=pack.members_L,
+            num_total=pack.num_total,
+            backend=backend,
+            plan=BACKENDS[backend](pack, device),
+            ids_T=to_device(np.pad(tree.tokens_T.astype(np.int64), (0, padding)), device),
+            positions_T=to_device(np.pad(tree.positions_T().astype(np.int64), (0, padding)), device),
+            leaf_U=to_device(leaf_U.astype(np.int64), device),
+            place_L=to_device(place_L.astype(np.int64), device),
+        )
 
     def _score_tokens(self, pack: Pack, at: Tensor) -> Tensor:
         if self.backend == PLAIN:
@@ -196,29 +253,40 @@ class RewardNet(nn.Module):
 
     def hidden_leaves(self, pack: Pack, at: Tensor | None = None) -> Tensor:
         """The last hidden state at every leaf, or at these tokens, computed on the tree."""
-        device = self.device
-        row = np.zeros((2, pack.size), np.int64)
-        row[0, : pack.num_unique] = pack.tree.tokens_T
-        row[1, : pack.num_unique] = pack.tree.positions_T()
-        ids_T, positions_T = torch.from_numpy(row).to(device)
-        leaf_L = torch.from_numpy(pack.tree.leaf_K).long().to(device) if at is None else at
-        plan = BACKENDS[self.backend](pack, device)
+        with self.lock.shared():
+            prepared = self.prepare(pack)
+            if at is not None:
+                return self._hidden(prepared, at)
+            return self._hidden(prepared, prepared.leaf_U, are_unique=True)[prepared.place_L]
+
+    def _hidden(self, pack: PreparedPack, at: Tensor, *, are_unique: bool = False) -> Tensor:
         # A checkpointed block is computed again in the backward, when its leaves are forgotten: it keeps all tokens.
         is_cut = self.backend != ALIGNED and not (torch.is_grad_enabled() and _is_checkpointing(self.hf))
-        shortened = self._feedforward.at_leaves(leaf_L) if is_cut else contextlib.nullcontext()
+        shortened = self._feedforward.at_leaves(at, are_unique=are_unique) if is_cut else contextlib.nullcontext()
         with shortened:
             out = self.backbone(
-                input_ids=ids_T[None], position_ids=positions_T[None], use_cache=False, plaudit_plan=plan
+                input_ids=pack.ids_T[None], position_ids=pack.positions_T[None], use_cache=False, plaudit_plan=pack.plan
             )
-        hidden_LD: Tensor = out.last_hidden_state[0][leaf_L]
-        return hidden_LD
+        hidden: Tensor = out.last_hidden_state[0][at]
+        return hidden
 
     def read_features(self, pack: Pack) -> Tensor:
         """What the head would read at each leaf, in fp32, by whatever path its scores come."""
+        with self.lock.shared():
+            return self._read_features(pack)
+
+    def _read_features(self, pack: Pack) -> Tensor:
         if self.backend != PLAIN:
             return self.hidden_leaves(pack).float()
         seen: list[Tensor] = []
-        hook = self.head.register_forward_pre_hook(lambda layer, args: seen.append(args[0]))
+        caller = threading.get_ident()
+
+        def keep(layer: nn.Module, args: tuple[Tensor, ...]) -> None:
+            # The hook is on the model, where forwards of other threads meet it too.
+            if threading.get_ident() == caller:
+                seen.append(args[0])
+
+        hook = self.head.register_forward_pre_hook(keep)
         try:
             self(pack)
         finally:
@@ -254,6 +322,10 @@ class RewardNet(nn.Module):
 
     def choose_backend(self, *, invariant: bool = False, only: str | None = None) -> None:
         """Test the device's back ends, fastest first, and keep the first that can be trusted; `reason` says why."""
+        with self.lock.exclusive():
+            self._choose_backend(invariant=invariant, only=only)
+
+    def _choose_backend(self, *, invariant: bool, only: str | None) -> None:
         if only not in (None, PLAIN, *BACKENDS):
             raise ConfigError(f"attention back end {only!r} came, one of {', '.join((*BACKENDS, PLAIN))} was needed")
         ladder = (only,) if only else backend_ladder(self.device, invariant=invariant)
@@ -280,6 +352,10 @@ class RewardNet(nn.Module):
 
     def find_fault(self, backend: str) -> str | None:
         """Compare two short random rows packed and alone: the difference as a sentence, None if it is rounding."""
+        with self.lock.exclusive():
+            return self._find_fault(backend)
+
+    def _find_fault(self, backend: str) -> str | None:
         rows = self._probe_rows()
         [pack] = build_packs([rows], PackSettings(budget=sum(map(len, rows))))
         kept = self.backend
@@ -330,14 +406,18 @@ class RewardNet(nn.Module):
 
     @contextlib.contextmanager
     def plain_attention(self) -> Iterator[PreTrainedModel]:
-        """The transformers model as its maker wrote it, for reference runs; the back end comes back afterwards."""
-        kept = self.backend
-        self._use(PLAIN)
-        try:
-            with self._feedforward.as_written():
-                yield self.hf
-        finally:
-            self._use(kept)
+        """The transformers model as its maker wrote it, for reference runs; the back end comes back afterwards.
+
+        Forwards of other threads wait for the end of the block, so it must not wait for them.
+        """
+        with self.lock.exclusive():
+            kept = self.backend
+            self._use(PLAIN)
+            try:
+                with self._feedforward.as_written():
+                    yield self.hf
+            finally:
+                self._use(kept)
 
     def save(
         self, folder: str | Path, *, head_prefix: str | None = None, card: Mapping[str, Any] | None = None
@@ -374,6 +454,29 @@ class RewardNet(nn.Module):
             **({SCORE_POSITION: getattr(self.hf.config, "classifier_pooling", "pooled")} if pools else {}),
             **({"head": "new"} if self.is_new else {}),
         }
+
+
+def _guard_rotary_embeddings(hf: PreTrainedModel) -> None:
+    """One thread at a time where position embeddings are changed by what a forward reads.
+
+    transformers writes the frequencies of these kinds into the module, and reads them there again in the same call.
+    """
+    for module in hf.modules():
+        kinds = getattr(module, "rope_type", None)
+        kinds = kinds.values() if isinstance(kinds, Mapping) else [kinds]
+        if any(isinstance(kind, str) and ("dynamic" in kind or kind == "longrope") for kind in kinds):
+            module.forward = _one_at_a_time(module.forward)
+
+
+def _one_at_a_time(function: Callable[..., Any]) -> Callable[..., Any]:
+    lock = threading.Lock()
+
+    @wraps(function)
+    def guarded(*args: Any, **kwargs: Any) -> Any:
+        with lock:
+            return function(*args, **kwargs)
+
+    return guarded
 
 
 def _is_checkpointing(hf: PreTrainedModel) -> bool:

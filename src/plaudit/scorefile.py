@@ -20,9 +20,8 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, fields, replace
 from itertools import islice
 from pathlib import Path
@@ -45,7 +44,7 @@ from plaudit.render import RenderCounts, Rendered, Renderer
 
 if TYPE_CHECKING:
     from plaudit.model import RewardNet
-    from plaudit.score import Read, Scorer, Scores, ScoreSettings
+    from plaudit.score import Read, Scorer, Scores, ScoreSettings, Window
 
 FORMAT_VERSION = 3
 
@@ -210,19 +209,34 @@ class ScoreJob:
         self.num_rows = self.intake.count_rows()
 
     def score(self, watch: Watch | None = None) -> None:
-        """Score the windows of this rank that have no part yet; the next window is rendered while one is scored."""
+        """Score the windows of this rank that have no part yet; the next ones are read while one is scored."""
         if self.parts.is_finished:
             return
-        done = self.count_done()
-        with self.intake.reader() as reader, ThreadPoolExecutor(1, "render") as ahead:
+        opened: deque[_Window] = deque()
+        with self.intake.reader() as reader:
             mine = self._my_windows(reader)
-            coming = ahead.submit(self._prepare, reader, mine)
-            while (window := coming.result()) is not None:
-                coming = ahead.submit(self._prepare, reader, mine)
-                if window.rendered is None:
-                    continue
-                self._score_window(window, done, watch)
-                done += window.num_rows
+            done = self.count_done()
+
+            def read() -> Window | None:
+                nonlocal done
+                while (window := self._prepare(reader, mine)) is not None:
+                    if window.rendered is None:
+                        continue
+                    opened.append(window)
+                    look, done = self._looker(watch, done, window.num_rows), done + window.num_rows
+                    # Memory may have run out before; the packs must be what they are in an undisturbed run.
+                    return self.scorer.open_window(window.rendered, budget=self.budget, watch=look)
+                return None
+
+            for scored in self.scorer.score_windows(read):
+                self._write_window(opened.popleft(), scored)
+
+    def _looker(self, watch: Watch | None, done: int, num_rows: int) -> Callable[[float], None]:
+        def look(share: float) -> None:
+            if watch:
+                watch(self.scorer, done + int(share * num_rows))
+
+        return look
 
     def _prepare(self, reader: Reader, windows: Iterator[tuple[int, list[Record]]]) -> _Window | None:
         """The next window of this rank, read and rendered; not rendered if its part is there already."""
@@ -236,32 +250,25 @@ class ScoreJob:
         rows = [reader.interpret(record) for record in records]
         renderer = self.scorer.renderer
         before = _flat_counts(renderer)
-        rendered = renderer.render([_named(row) for row in rows if row is not None])
+        rendered = self.scorer.render([_named(row) for row in rows if row is not None])
         counts = _flat_counts(renderer) - before
         return _Window(
             number=number, num_rows=len(records), digests=digest_rows(records), is_bad=[row is None for row in rows],
             rendered=rendered, counts=counts,
         )  # fmt: skip
 
-    def _score_window(self, window: _Window, done: int, watch: Watch | None) -> None:
-        def look(share: float) -> None:
-            if watch:
-                watch(self.scorer, done + int(share * window.num_rows))
-
-        tally = self.scorer.tally
-        unique, total = tally.unique_tokens, tally.total_tokens
-        # Memory may have run out in the window before; this one's packs must be what they are in an undisturbed run.
-        self.scorer.budget = self.budget
-        scored = iter(self.scorer.score_rendered(window.rendered or [], look))
-        lines = [None if is_bad else _to_json(next(scored)) for is_bad in window.is_bad]
+    def _write_window(self, window: _Window, scored: Window) -> None:
+        scores = iter(scored.scores)
+        lines = [None if is_bad else _to_json(next(scores)) for is_bad in window.is_bad]
         header = {
-            "unique_tokens": tally.unique_tokens - unique,
-            "total_tokens": tally.total_tokens - total,
+            "unique_tokens": scored.unique_tokens,
+            "total_tokens": scored.total_tokens,
             "rendered": window.counts,
             "rows": window.digests,
         }
         self.parts.write(window.number, [header, *lines])
-        look(1.0)
+        if scored.watch:
+            scored.watch(1.0)
 
     def merge(self, *, readings: Mapping[str, Read] | None = None, keeps_dropped: bool = False) -> Summary:
         """Wait for the parts of all ranks, then write the output whole and remove the parts.
