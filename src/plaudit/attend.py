@@ -17,8 +17,10 @@ key head.
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Callable
 from functools import lru_cache
+from subprocess import SubprocessError
 from typing import Any, Protocol
 
 import numpy as np
@@ -238,12 +240,21 @@ def _compiled_flex() -> Callable[..., Tensor]:
     return torch.compile(flex_attention, dynamic=True, fullgraph=True)  # type: ignore[no-any-return, unused-ignore]
 
 
+WITHOUT_DROPOUT = ("varlen", "flex")
+"""Back ends that cannot train with dropout."""
+
 BACKENDS: dict[str, Callable[[Pack, torch.device], AttentionPlan]] = {
     "varlen": VarlenPlan,
     "flex": FlexPlan,
     "blocks": BlockPlan,
     ALIGNED: AlignedPlan,
 }
+
+
+def kernel_errors() -> tuple[type[Exception], ...]:
+    """What compiling or launching a kernel raises beside RuntimeError: no C compiler, no headers, too much shared memory."""
+    triton: Any = sys.modules.get("triton.errors")
+    return (AssertionError, OSError, SubprocessError, *((triton.TritonError,) if triton else ()))
 
 
 def backend_ladder(device: torch.device, *, invariant: bool = False) -> tuple[str, ...]:

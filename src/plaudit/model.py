@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from plaudit import __version__
-from plaudit.attend import ATTENTION, BACKENDS, backend_ladder
+from plaudit.attend import ATTENTION, BACKENDS, backend_ladder, kernel_errors
 from plaudit.blocks import ALIGNED
 from plaudit.checkpoint import Checkpoint
 from plaudit.embedded import resolve_model
@@ -265,7 +265,7 @@ class RewardNet(nn.Module):
                     alone = [self._last_hidden(row) for row in rows]
                 self._use(backend)
                 packed = self.hidden_leaves(pack)
-        except (RuntimeError, ValueError, TypeError, KeyError, NotImplementedError, ImportError, PlauditError) as error:
+        except (RuntimeError, ValueError, TypeError, KeyError, ImportError, PlauditError, *kernel_errors()) as error:
             return (
                 f"it failed on this model ({str(error).splitlines()[0][:120] if str(error) else type(error).__name__})"
             )
