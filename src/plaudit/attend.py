@@ -252,7 +252,7 @@ BACKENDS: dict[str, Callable[[Pack, torch.device], AttentionPlan]] = {
 
 
 def kernel_errors() -> tuple[type[Exception], ...]:
-    """What compiling or launching a kernel raises beside RuntimeError: no C compiler, no headers, too much shared memory."""
+    """What compiling a kernel raises beside RuntimeError: no C compiler, no headers, too much shared memory."""
     triton: Any = sys.modules.get("triton.errors")
     return (AssertionError, OSError, SubprocessError, *((triton.TritonError,) if triton else ()))
 

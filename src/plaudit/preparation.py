@@ -188,7 +188,9 @@ def load_net(config: TrainConfig, *, engine: str | None) -> RewardNet:
     if config.train.dropout and net.backend in WITHOUT_DROPOUT:
         fast = net.backend
         net.choose_backend(only="blocks")
-        net.notes.append(f"attention back end 'blocks' is used: {fast} does not compute dropout, and train.dropout is set")
+        net.notes.append(
+            f"attention back end 'blocks' is used: {fast} does not compute dropout, and train.dropout is set"
+        )
     return net
 
 
