@@ -18,13 +18,16 @@ from hypothesis import strategies as st
 
 from plaudit import attend, model
 from plaudit.attend import FLEX_BLOCK, AttentionCall, FlexPlan, VarlenPlan, seen_until, visible_TT
+from plaudit.checkpoint import Checkpoint
 from plaudit.config import read_config
 from plaudit.errors import InternalError
+from plaudit.model import RewardNet
 from plaudit.pack import Pack, PackSettings, build_packs
 from plaudit.preparation import load_net
 from plaudit.tree import build_tree
 from reference_kernels import older_varlen, reference_flex, reference_varlen
 from test_attend import dense, make_pack, tensors
+from tiny import save_model
 
 CPU = torch.device("cpu")
 
@@ -289,3 +292,16 @@ def test_training_with_dropout_uses_a_back_end_that_computes_it(dropout, tiny_re
     assert (note in net.notes) is bool(dropout)
     net.train()
     assert net(pack_of([list(range(7, 30))])).isfinite().all()
+
+
+def test_a_softcap_is_not_compared_with_attention_that_leaves_it_out(tmp_path):
+    from transformers import AutoModelForSequenceClassification
+
+    folder = save_model(tmp_path / "gemma2", "gemma2")
+    hf = AutoModelForSequenceClassification.from_pretrained(folder, attn_implementation="eager")
+    hf.config._attn_implementation_internal = "sdpa"  # what transformers 5.17 chooses
+    net = RewardNet(hf, None, Checkpoint(folder=folder, config={}, tensors={}, head="score.weight"))
+    net.choose_backend(only="blocks")
+    assert (net.backend, net.notes) == ("blocks", [])
+    with net.plain_attention() as plain:
+        assert plain.config._attn_implementation == "eager"

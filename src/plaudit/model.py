@@ -60,6 +60,9 @@ class RewardNet(nn.Module):
         self.backend = PLAIN
         self.reason = "not tested yet"
         self._plain_attention = hf.config._attn_implementation
+        if self._plain_attention == "sdpa" and getattr(hf.config.get_text_config(), "attn_logit_softcapping", None):
+            # transformers 5.17 picks sdpa for Gemma 2, which leaves the softcap out: its scores are other ones.
+            self._plain_attention = "eager"
         self._feedforward = LeafFeedForward(hf.base_model)
 
     @classmethod

@@ -55,7 +55,7 @@ def dense(pack: Pack, q: Tensor, k: Tensor, v: Tensor, call: AttentionCall) -> T
 
 
 def relative(ours: Tensor, theirs: Tensor) -> float:
-    """Error as a share of the norm; of what is (nearly) zero, such as gradients under a window of 1, of 1% an element."""
+    """Error as a share of the norm; where that is nearly zero (gradients under a window of 1), of 1% an element."""
     ours, theirs = ours.detach().float(), theirs.detach().float()
     return float((ours - theirs).norm() / theirs.norm().clamp_min(0.01 * theirs.numel() ** 0.5))
 
