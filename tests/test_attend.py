@@ -134,3 +134,30 @@ def test_each_device_has_its_ladder_and_invariance_has_one_rung():
     assert attend.backend_ladder(cuda) == ("varlen", "flex", "blocks")
     assert attend.backend_ladder(cpu, invariant=True) == attend.backend_ladder(cuda, invariant=True) == ("aligned",)
     assert {*attend.backend_ladder(cuda), "aligned"} == attend.BACKENDS.keys()
+
+
+@pytest.mark.parametrize(
+    ("told", "wanted"),
+    [
+        ({}, AttentionCall(scaling=0.25)),
+        ({"scaling": None, "dropout": None}, AttentionCall(scaling=0.25)),
+        ({"scaling": 0.7}, AttentionCall(scaling=0.7)),
+        (
+            {"scaling": 2.0, "sliding_window": 33, "softcap": 5.0, "dropout": 0.1, "s_aux": None},
+            AttentionCall(scaling=2.0, window=33, softcap=5.0, dropout=0.1),
+        ),
+    ],
+)
+def test_what_a_layer_asks_for_reaches_the_plan(told, wanted):
+    class Recorder:
+        def attend(self, *given):
+            self.given = given
+            return torch.zeros(5, 4, 16)
+
+    q, k, v = torch.randn(1, 4, 5, 16), torch.randn(1, 2, 5, 16), torch.randn(1, 2, 5, 16)
+    plan = Recorder()
+    out, weights = attend.attend_pack(torch.nn.Module(), q, k, v, None, plaudit_plan=plan, **told)
+    assert out.shape == (1, 5, 4, 16) and weights is None
+    *tensors, call = plan.given
+    assert call == wanted
+    assert all(torch.equal(x[None], y) for x, y in zip(tensors, (q, k, v), strict=True))

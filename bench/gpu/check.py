@@ -171,6 +171,13 @@ def find_unsupported(device: torch.device) -> list[str]:
         found.append(f"no flex_attention ({error}): attend.FlexPlan fails, blocks is used")
     try:
         from transformers import AttentionInterface, AttentionMaskInterface  # noqa: F401
+        from transformers import __version__ as version
+
+        if tuple(int(n) for n in version.split(".")[:2]) < (5, 21):
+            found.append(
+                f"transformers {version}: families without a classification class (Granite) do not load: "
+                "loading._register_classifier needs 5.21"
+            )
     except ImportError as error:
         found.append(f"{error}: plaudit.attend cannot be imported, every section with a model fails")
     if device.type == "cuda" and torch.cuda.get_device_capability()[0] < 8:

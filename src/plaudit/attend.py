@@ -30,7 +30,7 @@ from torch.autograd.function import once_differentiable
 from transformers import AttentionInterface, AttentionMaskInterface
 
 from plaudit.blocks import ALIGNED, AlignedPlan, AttentionCall, BlockPlan, Segment, list_segments
-from plaudit.errors import InternalError
+from plaudit.errors import InternalError, PlauditError
 from plaudit.pack import Pack
 from plaudit.tree import Tree
 
@@ -252,9 +252,10 @@ BACKENDS: dict[str, Callable[[Pack, torch.device], AttentionPlan]] = {
 
 
 def kernel_errors() -> tuple[type[Exception], ...]:
-    """What compiling a kernel raises beside RuntimeError: no C compiler, no headers, too much shared memory."""
-    triton: Any = sys.modules.get("triton.errors")
-    return (AssertionError, OSError, SubprocessError, *((triton.TritonError,) if triton else ()))
+    """What a back end that does not work here may raise, also where its kernel cannot be compiled (no C compiler)."""
+    triton: Any = sys.modules.get("triton.errors")  # imported by the compiler alone, if at all
+    compiling = (AssertionError, OSError, SubprocessError, *((triton.TritonError,) if triton else ()))
+    return (RuntimeError, ValueError, TypeError, KeyError, ImportError, PlauditError, *compiling)
 
 
 def backend_ladder(device: torch.device, *, invariant: bool = False) -> tuple[str, ...]:

@@ -25,7 +25,7 @@ from plaudit.attend import ATTENTION, BACKENDS, backend_ladder, kernel_errors
 from plaudit.blocks import ALIGNED
 from plaudit.checkpoint import Checkpoint
 from plaudit.embedded import resolve_model
-from plaudit.errors import ConfigError, PlauditError
+from plaudit.errors import ConfigError
 from plaudit.feedforward import LeafFeedForward
 from plaudit.loading import linear_head, load_parts, name_of_head
 from plaudit.memory import choose_device, choose_dtype, keep_freed_memory
@@ -268,7 +268,7 @@ class RewardNet(nn.Module):
                     alone = [self._last_hidden(row) for row in rows]
                 self._use(backend)
                 packed = self.hidden_leaves(pack)
-        except (RuntimeError, ValueError, TypeError, KeyError, ImportError, PlauditError, *kernel_errors()) as error:
+        except kernel_errors() as error:
             return (
                 f"it failed on this model ({str(error).splitlines()[0][:120] if str(error) else type(error).__name__})"
             )

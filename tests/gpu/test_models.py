@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import transformers
 from torch import Tensor
 from transformers import AutoModelForSequenceClassification, TrainingArguments
 
@@ -88,6 +89,8 @@ def learn(score: Callable[[], Tensor], model: Any, weight_L: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_family_packed_equals_alone(family: str, folder_of: Folders, device: torch.device) -> None:
+    if FAMILIES[family].classifier is None and tuple(int(n) for n in transformers.__version__.split(".")[:2]) < (5, 21):
+        pytest.skip("transformers before 5.21 does not let a classification class be registered for this family")
     folder, groups = folder_of(family), CASES["together"]()
     [pack] = build_packs(groups, PackSettings(budget=20_000))
     weight_L = torch.randn(len(pack.members_L), generator=torch.Generator().manual_seed(1)).to(device)
