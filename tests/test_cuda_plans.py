@@ -218,6 +218,20 @@ def test_block_lists_of_flex_are_those_that_torch_makes_of_the_whole_mask(seed, 
         assert (partial | full).sum() < (len(full) + 1) * len(full) // 2 or window in (None, 5000)
 
 
+@pytest.mark.parametrize("window", [None, 128, 254, 255, 256, 257])
+def test_block_lists_are_right_where_segments_end_with_blocks(window):
+    from torch.nn.attention.flex_attention import create_block_mask
+
+    row = np.arange(512, dtype=np.int32)
+    rows = [row, np.concatenate([row[:256], 600 + row[:128]]), 2000 + row[:128]]
+    [pack] = build_packs([rows], PackSettings(budget=20_000))
+    assert pack.tree.starts_S.tolist() == [0, 512, 640] and pack.size == 768
+    mine = FlexPlan(pack, CPU).mask(window)
+    theirs = create_block_mask(mine.mask_mod, None, None, 768, 768, device="cpu", BLOCK_SIZE=FLEX_BLOCK)
+    for ours, wanted in zip(block_tables(mine), block_tables(theirs), strict=True):
+        assert (ours == wanted).all()
+
+
 def test_block_lists_of_a_large_pack_take_little_memory():
     rows = [np.arange(4000, dtype=np.int32) + 7 * n for n in range(32)]
     [pack] = build_packs([[row] for row in rows], PackSettings(budget=131_072))
