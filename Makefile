@@ -18,7 +18,7 @@ PIP         := $(BIN)/python $(PIP_INSTALL)
 # One OpenMP thread a worker: two busy processes on two cores would otherwise spin against each other.
 PYTEST      := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -p xdist -n $(WORKERS) --dist worksteal
 
-.PHONY: help venv demo test test-slow test-lowest check format docs bench-score bench-train clean
+.PHONY: help venv demo test test-slow test-lowest check format docs bench-score bench-train gpu-check clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */|/' | awk -F'|' '{printf "make %-12s %s\n", $$1, $$2}'
@@ -80,6 +80,13 @@ bench-score: $(MADE)  ## scoring against a padded loop and against packing alone
 
 bench-train: $(MADE) $(TRL)/.made  ## training against TRL, which lives in an environment of its own
 	$(BIN)/python bench/train.py
+
+# On a GPU machine whose own python has torch for CUDA, transformers and pytest: make gpu-check GPU_PYTHON=python3
+GPU_PYTHON ?= $(BIN)/python
+OUT ?= gpu-check
+
+gpu-check: $(if $(findstring $(BIN),$(GPU_PYTHON)),$(MADE))  ## tests, tables and a profile on a CUDA GPU, in 8 minutes, offline; results in OUT
+	$(GPU_PYTHON) bench/gpu/check.py --out $(OUT)
 
 $(TRL)/.made: constraints.txt | $(MADE)
 	@test -x $(TRL)/bin/python || $(BIN)/python -m venv $(TRL)

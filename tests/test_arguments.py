@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from transformers import TrainingArguments
 
-from plaudit.arguments import best_metric, build_arguments
+from plaudit.arguments import best_metric, build_arguments, check_device
 from plaudit.config import read_config
 from plaudit.errors import ConfigError
 
@@ -31,6 +32,22 @@ def test_what_others_know_passes_through(tmp_path: Path) -> None:
 def test_a_name_that_nobody_knows_is_refused_with_the_nearest(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"hf\.adam_epsilom came.*did you mean hf\.adam_epsilon\?"):
         build(tmp_path, "hf.adam_epsilom=1e-6")
+
+
+def test_one_process_trains_on_one_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    config = read_config(None, SETTLED, BASE).config
+    args = build_arguments(config, tmp_path, evals=("held",), device="cuda", is_narrow=False)
+    assert args.n_gpu == 1  # the Trainer would run every pack on each of four
+
+
+def test_another_gpu_than_the_first_is_refused() -> None:
+    first, second = torch.device("cuda:0"), torch.device("cuda:1")
+    check_device(torch.device("cpu"), torch.device("cpu"))
+    check_device(torch.device("cuda"), first)
+    check_device(second, second)
+    with pytest.raises(ConfigError, match=r"expected cuda:0, .* got cuda:1.*CUDA_VISIBLE_DEVICES=1"):
+        check_device(second, first)
 
 
 def test_trackers_are_asked_for_before_the_first_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,8 +1,5 @@
 """attend.py: every back end that runs here against one dense mask, forward and backward."""
 
-import warnings
-from itertools import pairwise
-
 import numpy as np
 import pytest
 import torch
@@ -112,108 +109,6 @@ def test_aligned_rows_have_one_bit_pattern_whatever_lies_beside_them():
         assert torch.equal(output(rows), alone)
 
 
-def test_reach_of_the_flex_back_end_is_the_dense_mask():
-    pack = make_pack(3)
-    owner, position, reach = (x.numpy() for x in attend.FlexPlan(pack, torch.device("cpu"))._reach())
-    n = pack.num_unique
-    seen = (position[None] < reach[owner[:, None], owner[None]]) & (position[None] <= position[:, None])
-    assert (seen[:n, :n] == visible_TT(pack.tree)).all()
-    assert not seen[:n, n:].any()
-
-
-def test_keys_of_the_varlen_back_end_spell_each_path():
-    pack = make_pack(4)
-    plan = attend.VarlenPlan(pack, torch.device("cpu"))
-    seen = visible_TT(pack.tree)
-    for s, start in enumerate(pack.tree.starts_S.tolist()):
-        keys = plan.index[plan.cu_k[s] : plan.cu_k[s + 1]].tolist()
-        last = start + int(pack.tree.lengths_S[s]) - 1
-        assert sorted(keys) == np.flatnonzero(seen[last]).tolist()
-        assert pack.tree.positions_T()[keys].tolist() == list(range(len(keys)))
-
-
-@pytest.mark.parametrize("softcap", [None, 5.0])
-@pytest.mark.parametrize("window", [None, 33])
-def test_the_flex_back_end_uncompiled_equals_the_dense_mask(window, softcap, monkeypatch):
-    from torch.nn.attention.flex_attention import flex_attention
-
-    monkeypatch.setattr(attend, "_compiled_flex", lambda: flex_attention)
-    pack = make_pack(5, groups=2)
-    call = AttentionCall(scaling=0.25, window=window, softcap=softcap)
-    q, k, v = tensors(pack)
-    plan = attend.FlexPlan(pack, q.device)
-    with torch.inference_mode(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that it is slow so
-        for _ in range(2):  # the second layer of a pack finds the mask made
-            out = plan.attend(q, k, v, call)
-    torch.testing.assert_close(out[: pack.num_unique], dense(pack, q, k, v, call), atol=2e-6, rtol=1e-5)
-    assert out[pack.num_unique :].isfinite().all()
-    with pytest.raises(attend.InternalError, match="flex back end came upon dropout"):
-        plan.attend(q, k, v, AttentionCall(scaling=0.25, dropout=0.1))
-
-
-def slow_flex(q, k, v, *, score_mod, block_mask, scale, enable_gqa):
-    """FlexAttention as it is defined: every query with every key, one number at a time turned by both functions."""
-    _, heads, size, _ = q.shape
-    k, v = (x.repeat_interleave(heads // x.shape[1], dim=1) if enable_gqa else x for x in (k, v))
-    h, i, j = torch.meshgrid(torch.arange(heads), torch.arange(size), torch.arange(size), indexing="ij")
-    scores = q @ k.transpose(-1, -2) * scale
-    scores = scores if score_mod is None else score_mod(scores, 0, h, i, j)
-    return scores.masked_fill(~block_mask.mask_mod(0, h, i, j), -torch.inf).softmax(-1) @ v
-
-
-@pytest.mark.parametrize("softcap", [None, 5.0])
-def test_what_flex_is_told_is_the_attention_of_the_model(softcap, monkeypatch):
-    monkeypatch.setattr(attend, "_compiled_flex", lambda: slow_flex)
-    pack = make_pack(7, groups=2)
-    call = AttentionCall(scaling=0.25, softcap=softcap)
-    q, k, v = tensors(pack)
-    out = attend.FlexPlan(pack, q.device).attend(q, k, v, call)
-    torch.testing.assert_close(out[: pack.num_unique], dense(pack, q, k, v, call), atol=2e-6, rtol=1e-5)
-
-
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's own, when its compiler is first imported
-def test_flex_is_compiled_once_a_process():
-    assert attend._compiled_flex() is attend._compiled_flex()
-    assert attend._compiled_flex()._torchdynamo_orig_callable.__name__ == "flex_attention"
-
-
-def slow_varlen(q, k, v, cu_q, cu_k, max_q, max_k, *, scale, window_size, enable_gqa):
-    """What the kernel promises: rows of ragged queries, each row's last query aligned with its last key."""
-    out, per = torch.empty_like(q), q.shape[1] // k.shape[1]
-    assert enable_gqa is (per > 1) and window_size[1] == 0
-    assert (max_q, max_k) == tuple(int(cu.diff().max()) for cu in (cu_q, cu_k))
-    for (a, b), (c, d) in zip(pairwise(cu_q.tolist()), pairwise(cu_k.tolist()), strict=True):
-        place = torch.arange(b - a)[:, None] + (d - c) - (b - a) - torch.arange(d - c)[None]
-        seen = (place >= 0) if window_size[0] < 0 else (place >= 0) & (place <= window_size[0])
-        keys, values = (x[c:d].repeat_interleave(per, 1) for x in (k, v))
-        logits = torch.einsum("qhd,khd->hqk", q[a:b], keys) * scale
-        out[a:b] = torch.einsum("hqk,khd->qhd", logits.masked_fill(~seen, -torch.inf).softmax(-1), values)
-    return out
-
-
-@pytest.mark.parametrize("window", [None, 33])
-@pytest.mark.parametrize(("heads", "kv"), [(4, 2), (3, 3)])
-@pytest.mark.parametrize("is_shared", [True, False])
-def test_what_the_varlen_back_end_asks_of_its_kernel_is_the_dense_mask(is_shared, heads, kv, window, monkeypatch):
-    monkeypatch.setattr("torch.nn.attention.varlen.varlen_attn", slow_varlen)
-    if is_shared:
-        pack = make_pack(6)
-    else:  # and no padding
-        rows = [np.arange(n, dtype=np.int32) + 50 * n for n in (17, 40, 7)]
-        [pack] = build_packs([rows], PackSettings(budget=64))
-        assert pack.size == pack.num_unique == 64
-    call = AttentionCall(scaling=0.25, window=window)
-    q, k, v = tensors(pack, heads, kv)
-    plan = attend.VarlenPlan(pack, q.device)
-    assert plan.is_shared is is_shared
-    out = plan.attend(q, k, v, call)
-    torch.testing.assert_close(out[: pack.num_unique], dense(pack, q, k, v, call), atol=2e-6, rtol=1e-5)
-    for refused in ({"softcap": 5.0}, {"dropout": 0.1}):
-        with pytest.raises(attend.InternalError, match="softcap or dropout, which it does not compute"):
-            plan.attend(q, k, v, AttentionCall(scaling=0.25, **refused))
-
-
 def test_the_dense_mask_is_the_path():
     tree = build_tree([np.asarray(x, np.int32) for x in ([1, 2, 3], [1, 2, 4, 5])], min_shared=1)
     assert visible_TT(tree).astype(int).tolist() == [
@@ -239,3 +134,30 @@ def test_each_device_has_its_ladder_and_invariance_has_one_rung():
     assert attend.backend_ladder(cuda) == ("varlen", "flex", "blocks")
     assert attend.backend_ladder(cpu, invariant=True) == attend.backend_ladder(cuda, invariant=True) == ("aligned",)
     assert {*attend.backend_ladder(cuda), "aligned"} == attend.BACKENDS.keys()
+
+
+@pytest.mark.parametrize(
+    ("told", "wanted"),
+    [
+        ({}, AttentionCall(scaling=0.25)),
+        ({"scaling": None, "dropout": None}, AttentionCall(scaling=0.25)),
+        ({"scaling": 0.7}, AttentionCall(scaling=0.7)),
+        (
+            {"scaling": 2.0, "sliding_window": 33, "softcap": 5.0, "dropout": 0.1, "s_aux": None},
+            AttentionCall(scaling=2.0, window=33, softcap=5.0, dropout=0.1),
+        ),
+    ],
+)
+def test_what_a_layer_asks_for_reaches_the_plan(told, wanted):
+    class Recorder:
+        def attend(self, *given):
+            self.given = given
+            return torch.zeros(5, 4, 16)
+
+    q, k, v = torch.randn(1, 4, 5, 16), torch.randn(1, 2, 5, 16), torch.randn(1, 2, 5, 16)
+    plan = Recorder()
+    out, weights = attend.attend_pack(torch.nn.Module(), q, k, v, None, plaudit_plan=plan, **told)
+    assert out.shape == (1, 5, 4, 16) and weights is None
+    *tensors, call = plan.given
+    assert call == wanted
+    assert all(torch.equal(x[None], y) for x, y in zip(tensors, (q, k, v), strict=True))

@@ -77,7 +77,9 @@ class TestFreeMemory:
 
     def test_on_a_gpu_the_driver_says(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (123, 456))
-        assert free_memory(CUDA) == 123
+        monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 70)
+        monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 30)
+        assert free_memory(CUDA) == 123 + 40, "what torch keeps for reuse can be reused"
 
 
 class TestBudget:

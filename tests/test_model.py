@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -88,6 +89,10 @@ def fail(*_: Any) -> Tensor:
     raise RuntimeError("no kernel for this device\nand a second line")
 
 
+def fail_to_compile(*args: Any) -> Any:
+    raise subprocess.CalledProcessError(1, ["gcc", "launcher.c"])
+
+
 def fail_silently(*_: Any) -> Tensor:
     raise NotImplementedError
 
@@ -105,6 +110,7 @@ FAULTS: dict[str, tuple[Attend, str]] = {
     "no number": (lambda *args: BlockPlan.attend(*args) * float("nan"), "packed and alone differ by nan"),
     "a wrong mask": (forget_the_path, "packed and alone differ by "),
     "an error": (fail, "it failed on this model (no kernel for this device)"),
+    "a kernel that cannot be compiled": (fail_to_compile, "it failed on this model (Command '['gcc', 'launcher.c']'"),
     "an error without words": (fail_silently, "it failed on this model (NotImplementedError)"),
 }
 

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from transformers import TrainingArguments
 
 from plaudit.config import TrainConfig
@@ -140,9 +141,22 @@ def _make(told: dict[str, Any]) -> TrainingArguments:
             raise ConfigError(f"hf.{name} came, which TrainingArguments does not know; {hint}")
     told["report_to"] = _find_trackers(told["report_to"])
     try:
-        return TrainingArguments(**told)
+        args = TrainingArguments(**told)
     except (ValueError, TypeError, ImportError) as error:
         raise ConfigError(f"TrainingArguments refuses these settings: {str(error).splitlines()[0][:300]}") from error
+    # One process that sees several GPUs would be wrapped in nn.DataParallel, which runs every pack once on each.
+    if args.n_gpu > 1:
+        args._n_gpu = 1
+    return args
+
+
+def check_device(net: torch.device, trainer: torch.device) -> None:
+    """ConfigError if the Trainer would move the model away from the GPU that it was loaded on."""
+    if net.type == "cuda" and trainer.type == "cuda" and (net.index or 0) != (trainer.index or 0):
+        raise ConfigError(
+            f"device: expected {trainer}, the GPU that the Trainer uses, got {net}. Leave device out and set "
+            f"CUDA_VISIBLE_DEVICES={net.index}."
+        )
 
 
 def _find_trackers(told: Any) -> list[str]:

@@ -16,18 +16,21 @@ key head.
 
 from __future__ import annotations
 
+import inspect
+import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from functools import lru_cache
+from subprocess import SubprocessError
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from transformers import AttentionInterface
 
 from plaudit.blocks import ALIGNED, AlignedPlan, AttentionCall, BlockPlan, Segment, list_segments
-from plaudit.errors import InternalError
+from plaudit.errors import InternalError, PlauditError
 from plaudit.memory import to_device
 from plaudit.pack import Pack
 from plaudit.tree import Tree
@@ -56,7 +59,11 @@ def visible_TT(tree: Tree, window: int | None = None) -> np.ndarray[Any, np.dtyp
 
 
 class VarlenPlan:
-    """FlashAttention over ragged rows: a segment's queries against keys gathered along its path."""
+    """FlashAttention over ragged rows: a segment's queries against keys gathered along its path.
+
+    A path's positions run from 0 without a gap, so its keys stand in order of position, the last one beside the last
+    query. That is the alignment (lower right) that the kernel's causal mask and windows assume.
+    """
 
     def __init__(self, pack: Pack, device: torch.device) -> None:
         segments = list_segments(pack.tree)
@@ -79,23 +86,74 @@ class VarlenPlan:
             raise InternalError("the varlen back end came upon a softcap or dropout, which it does not compute")
         q, k, v = (x.transpose(0, 1).contiguous() for x in (q_HTD, k_NTD, v_NTD))
         if self.is_shared:
-            k, v = k.index_select(0, self.index), v.index_select(0, self.index)
+            k, v = _GatherKeys.apply(k, self.index), _GatherKeys.apply(v, self.index)
         window = (-1, 0) if call.window is None else (call.window - 1, 0)
         lengths = (self.cu_q, self.cu_k, self.max_q, self.max_k)
-        out = varlen_attn(
-            q, k, v, *lengths, scale=call.scaling, window_size=window, enable_gqa=q.shape[1] != k.shape[1]
-        )
+        # torch 2.11 groups heads without being asked and does not know the word; later versions insist on it.
+        grouped: dict[str, Any] = {"enable_gqa": q.shape[1] != k.shape[1]} if _has_gqa_flag(varlen_attn) else {}
+        out = varlen_attn(q, k, v, *lengths, scale=call.scaling, window_size=window, **grouped)
         assert isinstance(out, Tensor)
         return out
 
 
-@dataclass(slots=True)
-class FlexPlan:
-    """FlexAttention with block masks built once a pack from how far each segment sees into each other one."""
+@lru_cache(maxsize=4)
+def _has_gqa_flag(function: Callable[..., Any]) -> bool:
+    return "enable_gqa" in inspect.signature(function).parameters
 
-    pack: Pack
-    device: torch.device
-    _masks: dict[int | None, Any] = field(default_factory=dict)
+
+class _GatherKeys(torch.autograd.Function):
+    """Rows of x by index. A row that many paths share gets its gradient summed in fp32.
+
+    `index_select` would sum it in the dtype of x: in bf16 a prompt under 64 completions keeps 8 bits of 64 addends.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, index: Tensor) -> Tensor:
+        """The rows."""
+        ctx.save_for_backward(index)
+        ctx.rows, ctx.dtype = x.shape[0], x.dtype
+        return x.index_select(0, index)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        """Each row's sum."""
+        [index] = ctx.saved_tensors
+        total = torch.zeros(ctx.rows, *grad.shape[1:], dtype=torch.float32, device=grad.device)
+        return total.index_add_(0, index, grad.float()).to(ctx.dtype), None
+
+
+FLEX_BLOCK = 128
+"""Queries and keys a block of FlexAttention's block mask."""
+
+
+def seen_until(tree: Tree) -> np.ndarray[Any, np.dtype[np.int32]]:
+    """For each token, the first later token that does not see it any more.
+
+    Segments are sorted, so those below a token follow it without a gap: query i sees key j where j <= i < the value at
+    j. One comparison a pair instead of a table of all pairs of segments.
+    """
+    until_T = np.full(tree.num_tokens, tree.num_tokens, np.int32)
+    path = np.empty(0, np.int64)
+    for start, length, offset in zip(tree.starts_S, tree.lengths_S, tree.offsets_S, strict=True):
+        until_T[path[offset:]] = start  # the path that the segment leaves here is closed
+        path = np.concatenate([path[:offset], np.arange(start, start + length)])
+    return until_T
+
+
+class FlexPlan:
+    """FlexAttention with block masks built once a pack, from where each token's subtree ends.
+
+    `create_block_mask` is not used: it evaluates the mask for every pair of tokens, at 131,072 tokens 17 GB a tensor.
+    """
+
+    def __init__(self, pack: Pack, device: torch.device) -> None:
+        tree, padding = pack.tree, pack.size - pack.num_unique
+        until_T = np.concatenate([seen_until(tree), np.full(padding, pack.size, np.int32)])  # padding sees itself
+        position_T = np.concatenate([tree.positions_T(), np.arange(padding, dtype=np.int32)])
+        self.size = pack.size
+        self.until_T, self.position_T = (to_device(x, device) for x in (until_T, position_T))
+        self._masks: dict[int | None, Any] = {}
 
     def attend(self, q_HTD: Tensor, k_NTD: Tensor, v_NTD: Tensor, call: AttentionCall) -> Tensor:
         """Attention output as (T, H, D)."""
@@ -111,50 +169,78 @@ class FlexPlan:
             k_NTD[None],
             v_NTD[None],
             score_mod=capped if call.softcap else None,
-            block_mask=self._mask(call.window),
+            block_mask=self.mask(call.window),
             scale=call.scaling,
             enable_gqa=q_HTD.shape[0] != k_NTD.shape[0],
         )
         return out[0].transpose(0, 1)
 
-    def _mask(self, window: int | None) -> Any:
-        from torch.nn.attention.flex_attention import create_block_mask
+    def mask(self, window: int | None) -> Any:
+        """The block mask of a window (None is all), made when a layer first asks for it."""
+        from torch.nn.attention.flex_attention import BlockMask
 
         if window not in self._masks:
-            segment_T, position_T, reach_SS = self._reach()
+            until_T, position_T = self.until_T, self.position_T
 
             def sees(b: Tensor, h: Tensor, i: Tensor, j: Tensor) -> Tensor:
-                on_path = position_T[j] < reach_SS[segment_T[i], segment_T[j]]
-                seen = on_path & (position_T[j] <= position_T[i])
+                seen = (j <= i) & (i < until_T[j])
                 return seen if window is None else seen & (position_T[i] - position_T[j] < window)
 
-            size = self.pack.size
-            self._masks[window] = create_block_mask(sees, None, None, size, size, device=str(self.device))
+            some, full = self._blocks(window)
+            self._masks[window] = BlockMask.from_kv_blocks(
+                *_list_blocks(some & ~full),
+                *_list_blocks(full),
+                BLOCK_SIZE=FLEX_BLOCK,
+                mask_mod=sees,
+                seq_lengths=(self.size, self.size),
+            )
         return self._masks[window]
 
-    def _reach(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Segment and position of each token, and up to which position segment s sees segment t."""
-        tree, padding = self.pack.tree, self.pack.size - self.pack.num_unique
-        reach = np.zeros((tree.num_segments + 1, tree.num_segments + 1), np.int32)
-        np.fill_diagonal(reach, np.iinfo(np.int32).max)
-        owner = np.repeat(np.arange(tree.num_segments), tree.lengths_S)
-        positions = tree.positions_T()
-        for s in range(tree.num_segments):
-            for a, b in tree.path(s):
-                reach[s, owner[a]] = positions[b - 1] + 1
-        owner_T = np.concatenate([owner, np.full(padding, tree.num_segments)])
-        position_T = np.concatenate([positions, np.arange(padding)])
-        arrays = (owner_T, position_T, reach)
-        owner_t, position_t, reach_t = (to_device(x.astype(np.int32), self.device) for x in arrays)
-        return owner_t, position_t, reach_t
+    def _blocks(self, window: int | None) -> tuple[Tensor, Tensor]:
+        """(query blocks, key blocks) where any pair may be seen, and where every pair is."""
+        count = -(-self.size // FLEX_BLOCK)
+        rest = count * FLEX_BLOCK - self.size
+
+        def by_block(x_T: Tensor, beyond: int) -> Tensor:
+            return torch.nn.functional.pad(x_T, (0, rest), value=beyond).view(count, FLEX_BLOCK)
+
+        # What lies beyond the pack is seen by nobody, so the last block is never full.
+        until = by_block(self.until_T, 0)
+        first = torch.arange(count, device=until.device, dtype=until.dtype) * FLEX_BLOCK
+        below, own = first[:, None] > first[None], first[:, None] == first[None]
+        some = (below & (until.amax(1)[None] > first[:, None])) | own
+        full = below & (until.amin(1)[None] >= first[:, None] + FLEX_BLOCK)
+        if window is not None:
+            low, high = by_block(self.position_T, 1 << 30).amin(1), by_block(self.position_T, -1).amax(1)
+            some &= low[:, None] - high[None] < window
+            full &= high[:, None] - low[None] < window
+        return some, full
+
+
+def _list_blocks(chosen: Tensor) -> tuple[Tensor, Tensor]:
+    """How many blocks each row chooses, and which, as FlexAttention wants them: one batch, one head, int32."""
+    order = chosen.int().argsort(dim=1, descending=True, stable=True)
+    return chosen.sum(1, dtype=torch.int32)[None, None], order.int()[None, None].contiguous()
+
+
+FLEX_VARIANTS = 64
+"""Compiled variants a process may hold: windows, softcaps, dtypes, with and without gradients, of several models."""
 
 
 @lru_cache(maxsize=1)
 def _compiled_flex() -> Callable[..., Tensor]:
+    import torch._dynamo
     from torch.nn.attention.flex_attention import flex_attention
 
-    return torch.compile(flex_attention, dynamic=True)  # type: ignore[no-any-return, unused-ignore]
+    # At its limit (8) the compiler runs a function uncompiled, and FlexAttention then makes all T x T scores. With
+    # fullgraph it raises instead, which is seen.
+    config: Any = torch._dynamo.config
+    config.recompile_limit = max(config.recompile_limit, FLEX_VARIANTS)
+    return torch.compile(flex_attention, dynamic=True, fullgraph=True)  # type: ignore[no-any-return, unused-ignore]
 
+
+WITHOUT_DROPOUT = ("varlen", "flex")
+"""Back ends that cannot train with dropout."""
 
 BACKENDS: dict[str, Callable[[Pack, torch.device], AttentionPlan]] = {
     "varlen": VarlenPlan,
@@ -162,6 +248,13 @@ BACKENDS: dict[str, Callable[[Pack, torch.device], AttentionPlan]] = {
     "blocks": BlockPlan,
     ALIGNED: AlignedPlan,
 }
+
+
+def kernel_errors() -> tuple[type[Exception], ...]:
+    """What a back end that does not work here may raise, also where its kernel cannot be compiled (no C compiler)."""
+    triton: Any = sys.modules.get("triton.errors")  # imported by the compiler alone, if at all
+    compiling = (AssertionError, OSError, SubprocessError, *((triton.TritonError,) if triton else ()))
+    return (RuntimeError, ValueError, TypeError, KeyError, ImportError, PlauditError, *compiling)
 
 
 def backend_ladder(device: torch.device, *, invariant: bool = False) -> tuple[str, ...]:

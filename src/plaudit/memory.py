@@ -63,7 +63,9 @@ def has_fast_bfloat16() -> bool:
 def free_memory(device: torch.device) -> int:
     """Bytes that are free on the device; on a CPU this process's share of what the container's limit leaves."""
     if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
+        # What torch keeps for reuse counts as used to the driver, and is free to us: after training it may be most.
+        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return int(torch.cuda.mem_get_info(device)[0]) + kept
     available = 1 << 40
     try:
         with open("/proc/meminfo", encoding="ascii") as lines:

@@ -24,11 +24,11 @@ import torch
 from torch import Tensor, nn
 
 from plaudit import __version__
-from plaudit.attend import ATTENTION, BACKENDS, AttentionPlan, backend_ladder
+from plaudit.attend import ATTENTION, BACKENDS, AttentionPlan, backend_ladder, kernel_errors
 from plaudit.blocks import ALIGNED
 from plaudit.checkpoint import Checkpoint
 from plaudit.embedded import resolve_model
-from plaudit.errors import ConfigError, InternalError, PlauditError
+from plaudit.errors import ConfigError, InternalError
 from plaudit.feedforward import LeafFeedForward
 from plaudit.loading import linear_head, load_parts, name_of_head
 from plaudit.locks import ForwardLock
@@ -87,6 +87,9 @@ class RewardNet(nn.Module):
         self.backend = PLAIN
         self.reason = "not tested yet"
         self._plain_attention = hf.config._attn_implementation
+        if self._plain_attention == "sdpa" and getattr(hf.config.get_text_config(), "attn_logit_softcapping", None):
+            # transformers 5.17 picks sdpa for Gemma 2, which leaves the softcap out: its scores are other ones.
+            self._plain_attention = "eager"
         self._feedforward = LeafFeedForward(hf.base_model)
         self.lock = ForwardLock()
         _guard_rotary_embeddings(hf)
@@ -366,7 +369,7 @@ class RewardNet(nn.Module):
                     alone = [self._last_hidden(row) for row in rows]
                 self._use(backend)
                 packed = self.hidden_leaves(pack)
-        except (RuntimeError, ValueError, TypeError, KeyError, NotImplementedError, ImportError, PlauditError) as error:
+        except kernel_errors() as error:
             return (
                 f"it failed on this model ({str(error).splitlines()[0][:120] if str(error) else type(error).__name__})"
             )

@@ -20,6 +20,7 @@ from torch import nn
 
 from plaudit.adjust import forget_findings
 from plaudit.arguments import engine_of
+from plaudit.attend import WITHOUT_DROPOUT
 from plaudit.batches import Example, ExampleCounts, build_examples
 from plaudit.config import DataPart, Settled, TrainConfig
 from plaudit.corpus import Corpus, CorpusSettings, CorpusStream, Part, read_corpus, stream_corpus
@@ -207,6 +208,12 @@ def load_net(config: TrainConfig, *, engine: str | None) -> RewardNet:
     net.checkpoint = replace(net.checkpoint, card=forget_findings(net.checkpoint.card))
     _set_tokens(net, config)
     _set_dropout(net.hf, config.train.dropout)
+    if config.train.dropout and net.backend in WITHOUT_DROPOUT:
+        fast = net.backend
+        net.choose_backend(only="blocks")
+        net.notes.append(
+            f"attention back end 'blocks' is used: {fast} does not compute dropout, and train.dropout is set"
+        )
     return net
 
 

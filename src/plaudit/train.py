@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from plaudit.adjust import ENDS
 from plaudit.alarms import Alarms, RunLog, draw_curves
-from plaudit.arguments import build_arguments
+from plaudit.arguments import build_arguments, check_device
 from plaudit.batches import StepSet, StepSettings, StepStream
 from plaudit.commits import find_last, is_disk_full
 from plaudit.config import Settled
@@ -124,6 +124,7 @@ def fit_packs(session: Session, run: RunFolder | None, show: Show | None) -> dic
         config, out, evals=list(session.evals), device=net.device.type,
         is_narrow=config.precision == "bfloat16" or (config.precision == "auto" and net.device.type != "cpu"),
     )  # fmt: skip
+    check_device(net.device, args.device)
     if config.train.gradient_checkpointing == "on":
         net.save_memory()
     drawing = StepSettings(
