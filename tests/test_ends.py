@@ -129,15 +129,15 @@ def kept_together(group: Group, value_K: Tensor, loss: LossSettings) -> Tensor:
 
 
 LOSSES = {
-    "bradley_terry": LossSettings(label_smoothing=0.1, center=0.01),
-    "comparisons": LossSettings(mean_over="comparisons"),
+    "bradley_terry": LossSettings(label_smoothing=0.1, center=0.01, agreement=0.1),
+    "comparisons": LossSettings(mean_over="comparisons", agreement=0.3),
     "log_exp": LossSettings(name=LossName.LOG_EXP),
     "hinge": LossSettings(name=LossName.HINGE),
     "ordinal": LossSettings(name=LossName.ORDINAL),
     "scaled_bt": LossSettings(name=LossName.SCALED_BT),
-    "plackett_luce": LossSettings(name=LossName.PLACKETT_LUCE, center=0.01),
-    "regression": LossSettings(name=LossName.REGRESSION, means=(3.0,), spreads=(1.5,), center=0.01),
-    "attributes": LossSettings(name=LossName.REGRESSION, attributes=("clear", "true")),
+    "plackett_luce": LossSettings(name=LossName.PLACKETT_LUCE, center=0.01, agreement=0.1),
+    "regression": LossSettings(name=LossName.REGRESSION, means=(3.0,), spreads=(1.5,), agreement=0.1),
+    "attributes": LossSettings(name=LossName.REGRESSION, attributes=("clear", "true"), agreement=0.1),
 }
 
 

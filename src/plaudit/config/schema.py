@@ -24,9 +24,6 @@ NOTHING = ("auto", "none")
 LARGEST_STEP = 64
 """Groups in a step, if nobody says how many and data are plenty."""
 
-AGREEMENT = 0.1
-"""How strongly the scores at the two ends of an answer are kept together; measured in docs/training.md."""
-
 SWITCH = {"true": "on", "yes": "on", "false": "off", "no": "off"}
 """What else people write where the choice is on or off."""
 
@@ -141,10 +138,9 @@ class LossConfig(Section):
     )
     center: float = Field(default=0.0, ge=0, description="Coefficient of (better + worse)²: keeps scores around zero.")
     agreement: float = Field(
-        default=AGREEMENT,
+        default=0.0,
         ge=0,
-        description="Coefficient of (score at the closing token - score at the last)², where train.ends trains both: "
-        "makes them one judgement.",
+        description="Coefficient of (score at the closing token - score at the last)², where train.ends trains both.",
     )
     margins: Flag = Field(default=True, description="Use the margins of labels, in losses that know them.")
     mean_over: Literal["groups", "comparisons"] = Field(

@@ -14,7 +14,7 @@ from typing import Any, Literal, Self
 from pydantic import ValidationError
 
 from plaudit.config.complaints import Said, tell_errors
-from plaudit.config.schema import AGREEMENT, LossConfig, LossName
+from plaudit.config.schema import LossConfig, LossName
 from plaudit.config.settled import build_config
 from plaudit.errors import ConfigError
 
@@ -34,7 +34,7 @@ class LossSettings:
     name: LossName = LossName.BRADLEY_TERRY
     label_smoothing: float = 0.0
     center: float = 0.0
-    agreement: float = AGREEMENT
+    agreement: float = 0.0
     margins: bool = True
     mean_over: Literal["groups", "comparisons"] = "groups"
     annotators: Mapping[str, float] = field(default_factory=dict)
