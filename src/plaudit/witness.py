@@ -224,6 +224,9 @@ def by_peft(question: dict[str, Any], tokenizer: Any, ids: list[list[int]]) -> d
     from peft import PeftConfig, PeftModel, get_peft_model_state_dict
     from safetensors import safe_open
 
+    # Before peft looks: without this file it would open adapter_model.bin, a pickle.
+    with safe_open(Path(question["folder"]) / "adapter_model.safetensors", framework="pt") as file:
+        saved = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     config = PeftConfig.from_pretrained(question["folder"])
     base, answer = _load_base(question, str(config.base_model_name_or_path))
     if question["dtype"] == "float32" and not question.get("quantized"):
@@ -233,8 +236,6 @@ def by_peft(question: dict[str, Any], tokenizer: Any, ids: list[list[int]]) -> d
     model = PeftModel.from_pretrained(base, question["folder"], autocast_adapter_dtype=False).eval()
     answer["base"] = answer["loading"]
     there = get_peft_model_state_dict(model, save_embedding_layers=False)
-    with safe_open(Path(question["folder"]) / "adapter_model.safetensors", framework="pt") as file:
-        saved = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     other = [n for n, x in saved.items() if n in there and not torch.equal(there[n].cpu(), x.to(there[n].dtype))]
     missing, left = sorted(there.keys() - saved.keys()), sorted(saved.keys() - there.keys())
     answer["loading"] = {"missing": missing, "left over": left, "of another value": sorted(other)}
@@ -271,6 +272,8 @@ def by_adapter_loading(question: dict[str, Any], tokenizer: Any, ids: list[list[
     """An adapter's folder opened by transformers itself, which finds the base and calls peft."""
     from transformers import AutoModelForSequenceClassification
 
+    if not (Path(question["folder"]) / "adapter_model.safetensors").is_file():
+        raise OSError("adapter_model.safetensors is missing, and the pickle adapter_model.bin is not opened")
     options = _load_options(question) | {"num_labels": 1, "dtype": _base_dtype(question)}
     model, found = AutoModelForSequenceClassification.from_pretrained(question["folder"], **options)
     model = model.to(question["device"]).eval()
