@@ -92,18 +92,12 @@ def test_what_is_being_written_is_no_checkpoint(tmp_path: Path) -> None:
 @pytest.mark.parametrize("cut", ["files", "manifest"])
 def test_a_commit_that_fails_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cut: str) -> None:
     kept = commit(tmp_path, 2)
-    original = Path.write_text
 
-    def write_text(path: Path, *args: object, **kwargs: object) -> int:
-        if path.name == MANIFEST:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
-        return original(path, *args, **kwargs)  # type: ignore[arg-type]
+    def fail(*_: object) -> None:
+        raise OSError(errno.EIO, "I/O")
 
-    if cut == "manifest":
-        monkeypatch.setattr(Path, "write_text", write_text)
-    else:
-        monkeypatch.setattr("plaudit.commits.sync", lambda path: (_ for _ in ()).throw(OSError(errno.EIO, "I/O")))
-    with pytest.raises(OSError, match=r"No space|I/O"):
+    monkeypatch.setattr(f"plaudit.commits.{'write_file' if cut == 'manifest' else 'finish_folder'}", fail)
+    with pytest.raises(OSError, match="I/O"):
         commit(tmp_path, 4)
     assert find_last(tmp_path) == (kept, [])
 

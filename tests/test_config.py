@@ -27,7 +27,6 @@ from plaudit.config import (
     read_config,
 )
 from plaudit.config.elsewhere import ALIASES, MODEL_ARGS, NO_USE, OWNED
-from plaudit.config.files import write_whole
 from plaudit.config.kinds import core, nothing_word, part_keys, sections, settings
 from plaudit.config.schema import DataPart
 from plaudit.config.settled import list_values, read_value
@@ -407,7 +406,7 @@ def test_the_saved_file_reads_back_equal_and_tells_origins(tmp_path: Path, file:
     plain = yaml.safe_load(text)
     assert (plain["model"], plain["out"]) == ("1e5", "no")
     assert plain["hf"] == {"x": {"y": [1, {"z": "on"}]}}
-    assert [p.name for p in tmp_path.iterdir() if p.name.endswith(".writing")] == []
+    assert [p.name for p in tmp_path.iterdir() if p.name.endswith(".partial")] == []
 
 
 texts = st.text(max_size=8)
@@ -547,20 +546,6 @@ def test_names_of_transformers_are_its_names_and_lead_to_keys_that_are_there() -
     assert {*OWNED.values(), *ALIASES.values()} <= there
     assert not set(ALIASES) & {*settings(), *sections()}
     assert all(" " in reason for reason in {**NO_USE, **MODEL_ARGS}.values())
-
-
-def test_a_file_is_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    target = tmp_path / "config.yaml"
-    write_whole(target, "old\n")
-
-    def fail(descriptor: int) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", fail)
-    with pytest.raises(OSError, match="No space left"):
-        write_whole(target, "new\n")
-    assert target.read_text() == "old\n"
-    assert [p.name for p in tmp_path.iterdir()] == ["config.yaml"]
 
 
 def test_importing_it_is_light_and_quick() -> None:

@@ -191,7 +191,7 @@ def test_a_killed_conversion_is_swept_up_by_the_next(
     own_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gguf = GgufFile(path=fake_gguf(tmp_path), name="tiny", sha256="ab" * 32)
-    left = gguf.target.parent / f".{gguf.target.name}.tmp-dead"
+    left = gguf.target.parent / f".{gguf.target.name}.0123abcd.partial"
     left.mkdir(parents=True)
     (left / "model.safetensors").write_bytes(b"half")
     monkeypatch.setattr(embedded, "write_converted", quick_model)

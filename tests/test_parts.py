@@ -134,10 +134,10 @@ class TestFolder:
         out = str(tmp_path / "out.jsonl")
         ranks = [Parts(out, PLAN, Ranks(rank=n, world=3)) for n in range(3)]
         assert [parts.settle("budget", mine) for parts, mine in zip(ranks, (512, 4096, 64), strict=True)] == [512] * 3
-        assert not [name for name in names(ranks[0].folder) if "writing" in name]
+        assert not [name for name in names(ranks[0].folder) if "partial" in name]
 
     def test_what_a_killed_merge_left_is_swept_away_and_nothing_else(self, tmp_path: Path) -> None:
-        left = {".out.jsonl.0a1b2c3d.partial", ".out.jsonl.4711.stdin.jsonl"}
+        left = {".out.jsonl.0a1b2c3d.partial", ".out.jsonl.4711abcd.partial"}
         kept = {"out.jsonl", ".out.jsonl.partial", ".out.jsonl.ABCDEFGH.partial", ".other.jsonl.0a1b2c3d.partial"}
         for name in left | kept:
             (tmp_path / name).touch()

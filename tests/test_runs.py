@@ -86,7 +86,7 @@ def test_what_stands_in_the_way_is_named_and_left_alone(tmp_path: Path) -> None:
 
 def test_what_an_empty_folder_or_a_killed_beginning_left_is_no_run(tmp_path: Path) -> None:
     (tmp_path / ".lock").touch()
-    (tmp_path / ".config.yaml.123.writing").write_text("model: sm")
+    (tmp_path / ".config.yaml.0123abcd.partial").write_text("model: sm")
     with open_run(told(tmp_path, resume=True), resume=True) as run:
         assert not run.is_resumed
         assert run.notes == [f"{tmp_path}: no run is there to go on with; beginning one"]

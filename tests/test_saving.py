@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import json
+import os
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -253,10 +255,20 @@ class TestWhole:
         assert load(target).score(QUESTION, ANSWERS) == pytest.approx(rm.score(QUESTION, ANSWERS))
 
     def test_what_a_killed_save_left_is_swept_away(self, rm: RewardModel, tmp_path: Path) -> None:
-        rm.save(tmp_path / ".model.writing")
-        rm.save(tmp_path / ".model.replaced")
+        rm.save(tmp_path / ".model.01234567.partial")
+        rm.save(tmp_path / ".model.89abcdef.replaced")
         rm.save(tmp_path / "model")
         assert names(tmp_path) == {"model"}
+
+    def test_saved_files_get_the_mode_that_the_umask_gives(self, rm: RewardModel, tmp_path: Path) -> None:
+        before = os.umask(0o027)
+        try:
+            rm.save(tmp_path / "model")
+        finally:
+            os.umask(before)
+        modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "model").iterdir()}
+        assert "model.safetensors" in modes and set(modes.values()) == {0o640}, modes
+        assert stat.S_IMODE((tmp_path / "model").stat().st_mode) == 0o750
 
 
 class TestClosing:

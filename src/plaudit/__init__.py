@@ -3,6 +3,7 @@
 The river, in reading order. A module imports only from modules above it; `tests/test_house.py` keeps this list true.
 
     errors       one family of errors, each a sentence
+    files        final and temporary files, written whole or not at all
     config       file and command line -> settings, each with where it came from
     runs         the run folder: what it was told, found out and made; one process at a time
     group        Group, Completion, Label: the noun

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from plaudit.checkpoint import CARD, read_card
 from plaudit.errors import InputError, ModelError
+from plaudit.files import write_file
 from plaudit.group import Group
 
 if TYPE_CHECKING:
@@ -111,11 +112,9 @@ def check_storable(name: str, wanted: Sequence[str]) -> None:
 
 def store_findings(folder: Path, found: Mapping[str, Any]) -> Path:
     """Put `found` into the folder's plaudit.json, beside what is there."""
-    from plaudit.config.files import write_whole
-
     file = folder / CARD
     try:
-        write_whole(file, json.dumps(read_card(folder) | dict(found), indent=2, ensure_ascii=False) + "\n")
+        write_file(file, json.dumps(read_card(folder) | dict(found), indent=2, ensure_ascii=False) + "\n")
     except OSError as error:
         raise InputError(
             f"{file}: what was fitted cannot be stored there ({error.strerror}); mend that, and run the same command "

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from transformers import TrainerCallback
 
 from plaudit.errors import MissingExtraError
+from plaudit.files import AtomicFile
 from plaudit.parts import Say, say_on_stderr
 
 if TYPE_CHECKING:
@@ -129,5 +130,6 @@ def draw_curves(rows: list[dict[str, Any]], file: Path, say: Say = say_on_stderr
         axis.grid(alpha=0.3)
         if axis.lines:
             axis.legend(fontsize=7)
-    figure.savefig(file)
+    with AtomicFile(file) as stream:
+        figure.savefig(stream, format="png")
     return True

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import errno
 import json
-import os
 import re
 import shutil
 from collections.abc import Mapping
@@ -17,6 +16,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from plaudit.files import finish_folder, sync, write_file
 from plaudit.formats.sources import hash_file
 
 MANIFEST = "manifest.json"
@@ -32,25 +32,12 @@ def commit_folder(draft: Path, final: Path) -> None:
     """Move a folder that was written beside its place into it: every byte on the disk first, the manifest last."""
     files = sorted(p for p in draft.rglob("*") if p.is_file() and p.name != MANIFEST)
     listed = {str(p.relative_to(draft)): {"bytes": p.stat().st_size, "sha256": hash_file(p)} for p in files}
-    for path in files:
-        sync(path)
-    manifest = draft / MANIFEST
-    manifest.write_text(json.dumps({"files": listed}, indent=1) + "\n", encoding="utf-8")
-    sync(manifest)
-    sync(draft)
+    finish_folder(draft)
+    write_file(draft / MANIFEST, json.dumps({"files": listed}, indent=1) + "\n")
     if final.exists():
         shutil.rmtree(final)
     draft.rename(final)
     sync(final.parent)
-
-
-def sync(path: Path) -> None:
-    """Have the system write a file, or a folder's names, to the disk."""
-    number = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(number)
-    finally:
-        os.close(number)
 
 
 def find_fault(folder: Path) -> str | None:

@@ -8,7 +8,6 @@ Invariant: a kill at any moment leaves the checkpoints that were committed, each
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from transformers.trainer_utils import rotate_checkpoints
 from plaudit.commits import WEIGHTS, commit_folder, find_fault, is_disk_full, load_weights, save_weights
 from plaudit.engines import check_sharded, find_asked, from_first, gather_trained, put_trained
 from plaudit.errors import InputError
+from plaudit.files import remove_tree
 
 DRAFTS = ".writing"
 EXTRA, RECORD = "extra.safetensors", "record.json"
@@ -98,7 +98,7 @@ class CommittingTrainer(Trainer):
         name = f"checkpoint-{self.state.global_step}"
         self._drafts = str(out / DRAFTS)
         if self.args.should_save:
-            shutil.rmtree(out / DRAFTS, ignore_errors=True)
+            remove_tree(out / DRAFTS)
         self._meet()
         try:
             super()._save_checkpoint(model, trial)
@@ -130,7 +130,7 @@ class CommittingTrainer(Trainer):
         """A disk that is full is the user's to mend; the room that the draft took is given back."""
         if not is_disk_full(error):
             return error
-        shutil.rmtree(out / DRAFTS, ignore_errors=True)
+        remove_tree(out / DRAFTS)
         last = self.last_checkpoint()
         return InputError(
             f"{out}: there was no room for the checkpoint of step {self.state.global_step}; the last good one is "

@@ -22,8 +22,8 @@ from zipfile import BadZipFile
 import numpy as np
 import numpy.typing as npt
 
-from plaudit.config.files import write_whole
 from plaudit.errors import DataError
+from plaudit.files import write_file
 from plaudit.formats import read_groups
 from plaudit.group import Content, Group
 from plaudit.keys import prompt_key, show_prompt, turn_text
@@ -74,7 +74,7 @@ class SeenData:
         buffer = io.BytesIO()
         bounds = np.array([self.groups, self.prompts_below - 1, self.runs_below - 1], dtype=np.uint64)
         np.savez(buffer, prompts=self.prompts, runs=self.runs, bounds=bounds)
-        write_whole(folder / FILE, buffer.getvalue())
+        write_file(folder / FILE, buffer.getvalue())
         return {
             "file": FILE, "groups": self.groups, "prompts": len(self.prompts), "runs": len(self.runs), "run_of": RUN_OF,
             "share": self.share,

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import shlex
-import shutil
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,10 +17,10 @@ from typing import Any
 
 from plaudit import __version__
 from plaudit.config import Settled, read_config
-from plaudit.config.files import write_whole
 from plaudit.embedded import EMBEDDED, cache_folder
 from plaudit.errors import ConfigError
 from plaudit.evaluate import Asking, EvalSettings, Stage, evaluate
+from plaudit.files import write_file
 from plaudit.formats import read_groups
 from plaudit.group import Group
 from plaudit.intake import ReadSettings
@@ -92,7 +91,7 @@ def open_run(out: Path | None, *, full: bool = False) -> Path:
         raise ConfigError(f"{run} holds a demo of another version, or of another kind; name a new one with --out")
     run.mkdir(parents=True, exist_ok=True)
     for name in (PAIRS, HELD_OUT, CANDIDATES):
-        shutil.copyfile(STARTER / name, run / name)
+        write_file(run / name, (STARTER / name).read_bytes())
     if mark is None:
         note_results(run, {"full": full})
     return run
@@ -208,4 +207,4 @@ def suggest_commands(run: Path, *, plaudit: str = "plaudit", python: str = "pyth
 
 def note_results(run: Path, results: dict[str, Any]) -> None:
     """Keep the numbers beside the model, and the mark of a demo."""
-    write_whole(run / MARK, json.dumps({"plaudit": __version__, **results}, indent=1, ensure_ascii=False) + "\n")
+    write_file(run / MARK, json.dumps({"plaudit": __version__, **results}, indent=1, ensure_ascii=False) + "\n")

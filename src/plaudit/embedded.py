@@ -11,10 +11,8 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import struct
 import sys
-import tempfile
 import urllib.request
 from base64 import urlsafe_b64decode
 from collections.abc import Callable
@@ -26,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from plaudit.errors import ConfigError, MissingExtraError, ModelError
+from plaudit.files import replacing_folder
 from plaudit.formats.sources import hash_file
 
 EMBEDDED = "smollm2"
@@ -217,16 +216,9 @@ def convert_gguf(gguf: GgufFile, *, say: Say = say_on_stderr) -> Path:
     with FileLock(target.parent / f".{target.name}.lock"):
         if target.is_dir():
             return target
-        for left_behind in target.parent.glob(f".{target.name}.tmp-*"):
-            shutil.rmtree(left_behind, ignore_errors=True)
         say(f"{gguf.name}: converting {gguf.path.name} to safetensors, once (about half a minute), into {target}")
-        folder = Path(tempfile.mkdtemp(prefix=f".{target.name}.tmp-", dir=target.parent))
-        try:
+        with replacing_folder(target) as folder:
             notes = write_converted(gguf, folder)
-            folder.chmod(0o755)
-            folder.rename(target)
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
     for note in notes:
         say(f"{gguf.name}: {note}")
     return target

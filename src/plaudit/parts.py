@@ -1,6 +1,6 @@
 """The folder of a long job: parts that are whole or not there, for one plan, by any number of ranks.
 
-Stands on `errors` alone, above `scorefile`; no torch. The folder lies beside the output and is named after a hash of
+Stands on `files`, above `scorefile`; no torch. The folder lies beside the output and is named after a hash of
 the plan, so the same command finds its parts again after a kill, and another command never takes them for its own. A
 lock keeps a second process from being the same rank of it. Invariant: a part that stands under its name is complete;
 what a failed write began is removed, and what was complete before it stays, to go on from.
@@ -14,7 +14,6 @@ import glob
 import hashlib
 import json
 import os
-import re
 import shutil
 import sys
 import tempfile
@@ -25,6 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from plaudit.errors import ConfigError, InputError
+from plaudit.files import remove_leftovers, write_file, write_file_once
 
 if TYPE_CHECKING:
     from filelock import BaseFileLock
@@ -149,18 +149,8 @@ class Parts:
 
     def write(self, number: int, lines: list[Any]) -> None:
         """Part `number`, moved into place when it is whole and on the disk."""
-        part = self.path(number)
-        draft = part.with_name(f"{part.name}.{self.ranks.rank}.writing")
         with self.writing():
-            try:
-                with draft.open("w", encoding="utf-8") as stream:
-                    stream.write("".join(json.dumps(line) + "\n" for line in lines))
-                    stream.flush()
-                    os.fsync(stream.fileno())
-                draft.replace(part)
-            except BaseException:
-                draft.unlink(missing_ok=True)
-                raise
+            write_file(self.path(number), "".join(json.dumps(line) + "\n" for line in lines))
 
     def read(self, number: int) -> list[Any]:
         """The lines of part `number`."""
@@ -182,16 +172,8 @@ class Parts:
 
     def settle(self, name: str, mine: int) -> int:
         """The number that the first process wrote; every rank and every resumed run uses the same one."""
-        file = self.folder / name
-        draft = file.with_name(f"{name}.{self.ranks.rank}.writing")
         with self.writing():
-            try:
-                draft.write_text(str(mine), encoding="ascii")
-                with contextlib.suppress(FileExistsError):
-                    os.link(draft, file)
-            finally:
-                draft.unlink(missing_ok=True)
-            return int(file.read_text(encoding="ascii"))
+            return int(write_file_once(self.folder / name, str(mine)))
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[None]:
@@ -213,11 +195,7 @@ class Parts:
         """Remove what a run that was killed while it wrote the output has left beside it: no one else writes there."""
         if self.is_passing:
             return
-        target = Path(os.path.realpath(os.path.expanduser(self.out)))
-        ours = re.compile(re.escape(f".{target.name[:80]}.") + r"([0-9a-f]{8}\.partial|\d+\.stdin\.jsonl)")
-        for path in target.parent.iterdir():
-            if ours.fullmatch(path.name):
-                path.unlink(missing_ok=True)
+        remove_leftovers(os.path.expanduser(self.out))
 
     def remove(self) -> None:
         """The job is done: nothing of it stays but the output."""

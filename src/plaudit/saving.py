@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import copy
 import json
-import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +20,7 @@ from torch import nn
 
 from plaudit.checkpoint import CARD
 from plaudit.errors import ConfigError, ModelError, TemplateError
+from plaudit.files import replacing_folder
 from plaudit.loading import linear_head, quiet_transformers
 from plaudit.render import Renderer, RenderSettings
 from plaudit.templates import choose_pad_id, close_template, read_template
@@ -61,21 +61,8 @@ def save_parts(
 def drafting(target: Path) -> Iterator[Path]:
     """A folder beside the target's place to write into; it takes that place at the end, unless something fails."""
     _check_target(target)
-    draft, old = (target.with_name(f".{target.name}.{word}") for word in ("writing", "replaced"))
-    shutil.rmtree(draft, ignore_errors=True)
-    try:
-        draft.mkdir(parents=True)
+    with replacing_folder(target) as draft:
         yield draft
-        shutil.rmtree(old, ignore_errors=True)
-        if target.exists():
-            target.rename(old)
-        draft.rename(target)
-    except BaseException:
-        shutil.rmtree(draft, ignore_errors=True)
-        if old.exists() and not target.exists():
-            old.rename(target)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def write_card(folder: Path, card: Mapping[str, Any]) -> None:

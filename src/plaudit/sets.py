@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import heapq
 import json
-import os
 import random
 import re
 import shutil
@@ -24,10 +23,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from plaudit.benchmarks import Named, advise, find_benchmark, resolve_benchmark
-from plaudit.config.files import write_whole
 from plaudit.corpus.reading import digest_file, is_file, name_group
 from plaudit.corpus.settings import Part, name_parts
 from plaudit.errors import ConfigError, DataError
+from plaudit.files import AtomicFile, write_file
 from plaudit.formats import Reader
 from plaudit.formats.jsontext import dump_row
 from plaudit.formats.reader import read_policy
@@ -239,16 +238,16 @@ def _draw(asked: DataSet, folder: Path, wanted: Wanted) -> DataSet:
 
 def _write_if_new(file: Path, write: Callable[[BinaryIO], object]) -> None:
     """Write a file whole; one that would not change is left alone, as its time is part of what tells a plan."""
-    draft = file.with_name(f".{file.name}.{os.getpid()}.writing")
+    draft = AtomicFile(file)
     try:
-        with draft.open("wb") as stream:
-            write(stream)
-        if file.is_file() and hash_file(file) == hash_file(draft):
-            draft.unlink()
+        write(draft.stream)
+        draft.stream.flush()
+        if file.is_file() and hash_file(file) == hash_file(draft.temporary or draft.target):
+            draft.discard()
         else:
-            draft.replace(file)
+            draft.commit()
     except BaseException:
-        draft.unlink(missing_ok=True)
+        draft.discard()
         raise
 
 
@@ -313,7 +312,7 @@ class SetJob:
             "notes": list(dict.fromkeys(self.job.notes)),
             "seconds": time.perf_counter() - began,
         }
-        write_whole(self._state, json.dumps(state, indent=2) + "\n")
+        write_file(self._state, json.dumps(state, indent=2) + "\n")
         return self._recall(plan, resumed=done)
 
     def _recall(self, plan: str, resumed: int | None = None) -> ScoredSet | None:
@@ -383,7 +382,7 @@ class SetJobs:
         if place is None:
             return
         texts = [made.aside.read_bytes() for made in self.jobs if made.aside.is_file()]
-        Path(place).write_bytes(b"".join(texts))
+        write_file(place, b"".join(texts))
 
     def __enter__(self) -> SetJobs:
         return self

@@ -1,4 +1,4 @@
-"""Files of settings, read as what their names say they are; and a file that is whole or not there.
+"""Files of settings, read as what their names say they are.
 
 Part of `config`. YAML costs an import, which `yamltext` saves those who read none. Invariant: every error names the
 file and, where the format tells, the line; a key that stands twice in a file is one.
@@ -6,9 +6,7 @@ file and, where the format tells, the line; a key that stands twice in a file is
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -71,18 +69,3 @@ def _unique(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
             raise ValueError(f"the key {key!r} stands there twice")
         found[key] = value
     return found
-
-
-def write_whole(path: Path, content: str | bytes) -> None:
-    """Write a file so that the name holds the old file or the complete new one, whatever happens."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}.writing")
-    try:
-        with draft.open("wb") as stream:
-            stream.write(content.encode("utf-8") if isinstance(content, str) else content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        draft.replace(path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            draft.unlink(missing_ok=True)
-        raise

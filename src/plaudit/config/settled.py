@@ -14,10 +14,10 @@ from typing import Any
 from pydantic import ValidationError
 
 from plaudit import __version__
-from plaudit.config.files import write_whole
 from plaudit.config.kinds import is_table, locate, plain_value, settings, shown
 from plaudit.config.schema import TrainConfig
 from plaudit.errors import InternalError
+from plaudit.files import write_file
 
 DEFAULT = "default"
 DERIVED = "derived: "
@@ -100,7 +100,7 @@ class Settled:
 
     def write_yaml(self, path: Path) -> None:
         """Write `to_yaml` into a file that is whole or not there."""
-        write_whole(path, self.to_yaml())
+        write_file(path, self.to_yaml())
 
 
 def list_values(config: TrainConfig) -> Iterator[tuple[str, Any]]:

@@ -13,13 +13,13 @@ import gzip
 import io
 import os
 import sys
-import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Protocol, cast
 
 from plaudit.errors import DataError, InputError, PlauditError
+from plaudit.files import AtomicFile
 from plaudit.formats import native
 from plaudit.formats.content import FRESH_SCORES, Raw
 from plaudit.formats.dialect import Columns
@@ -172,8 +172,7 @@ class RowWriter:
         self.num_written = 0
         self._columns, self._json_columns = tuple(columns), frozenset(json_columns)
         self._suffix, self._compression = split_suffix(self.path)
-        self._target: str | None = None
-        self._partial: str | None = None
+        self._atomic: AtomicFile | None = None
         self._sink: Sink | None = None
         self._closers: list[Callable[[], Any]] = []
         self._file: BinaryIO | None = None
@@ -239,22 +238,14 @@ class RowWriter:
         if self.path == STDIN:
             return cast(BinaryIO, sys.stdout.buffer)
         path = os.path.expanduser(self.path)
-        if os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path)):
-            # As it is called: a pipe under /dev/stdout or /proc has no name of its own.
-            file: BinaryIO = open(path, "wb")  # noqa: SIM115
-            self._closers.append(file.close)
-            return file
         target = os.path.realpath(path)
         if os.path.isdir(target):
             raise InputError(f"{self.path}: a folder is there, and a file was to be written; choose another name")
         folder = os.path.dirname(target)
-        if not os.path.isdir(folder):
+        if not os.path.exists(path) and not os.path.isdir(folder):
             raise InputError(f"{self.path}: the folder {folder} is not there; make it, or choose another place")
-        self._target = target
-        self._partial = os.path.join(folder, f".{os.path.basename(target)[:80]}.{uuid.uuid4().hex[:8]}.partial")
-        file = open(self._partial, "xb", buffering=1 << 18)  # noqa: SIM115
-        self._closers.append(file.close)
-        return file
+        self._atomic = AtomicFile(path)
+        return self._atomic.stream
 
     def _build_sink(self, file: BinaryIO) -> Sink:
         """What turns rows into the bytes of this kind of file."""
@@ -283,23 +274,13 @@ class RowWriter:
     def _commit(self) -> None:
         """Close every layer, flush to the disk, move into place."""
         assert self._file is not None
-        while len(self._closers) > 1 or (self._closers and self._partial is None):
+        while self._closers:
             self._closers.pop()()
-        if self._partial is None or self._target is None:
-            if self.path == STDIN:
-                self._file.flush()
+        if self._atomic is None:
+            self._file.flush()
             return
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        self._closers.pop()()
-        os.replace(self._partial, self._target)
-        self._partial = None
-        with contextlib.suppress(OSError):
-            folder = os.open(os.path.dirname(self._target), os.O_RDONLY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+        self._atomic.commit()
+        self._atomic = None
 
     def _abandon(self) -> None:
         """Close what is open and remove what was begun."""
@@ -308,10 +289,9 @@ class RowWriter:
             close = self._closers.pop()
             with contextlib.suppress(OSError, ValueError, PlauditError):
                 close()
-        if self._partial is not None:
-            with contextlib.suppress(OSError):
-                os.unlink(self._partial)
-            self._partial = None
+        if self._atomic is not None:
+            self._atomic.discard()
+            self._atomic = None
 
 
 def split_suffix(path: str) -> tuple[str, str | None]:

@@ -18,8 +18,8 @@ from typing import Any
 
 from markupsafe import Markup
 
-from plaudit.config.files import write_whole
 from plaudit.errors import InputError
+from plaudit.files import write_file
 from plaudit.report.accuracy import draw_baselines, draw_length_gaps, draw_ranking, draw_scores, draw_subsets
 from plaudit.report.bestofn import build_curve_verdict, draw_best_of_n, draw_findings
 from plaudit.report.calibration import draw_calibration
@@ -97,7 +97,7 @@ KINDS: Mapping[str, tuple[Callable[[Facts], tuple[str, str, Markup]], tuple[Part
 
 def write_page(report: Mapping[str, Any], path: Path) -> None:
     """Write the page of a report; the file is whole or not there."""
-    write_whole(path, render_page(report))
+    write_file(path, render_page(report))
 
 
 def render_page(report: Mapping[str, Any]) -> str:

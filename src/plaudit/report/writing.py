@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from plaudit.config.files import write_whole
 from plaudit.errors import InputError
+from plaudit.files import write_file
 from plaudit.report.page import write_page
 
 REPORT, PAGE = "report.json", "report.html"
@@ -33,7 +33,7 @@ def write_report(report: Mapping[str, Any], folder: Path) -> None:
     """The page of a report, then its JSON; InputError where the disk refuses."""
     try:
         write_page(report, folder / PAGE)
-        write_whole(folder / REPORT, json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+        write_file(folder / REPORT, json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
     except OSError as error:
         raise InputError(
             f"{folder}: the report cannot be written ({error.strerror}); free the way, and run the same command again"

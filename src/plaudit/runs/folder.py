@@ -14,8 +14,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from plaudit.config import Settled, TrainConfig, compare_configs, read_config
-from plaudit.config.files import write_whole
 from plaudit.errors import ConfigError, InputError, InternalError
+from plaudit.files import is_temporary, write_file
 from plaudit.runs.environment import compare_versions, read_session
 from plaudit.runs.metrics import MetricLog, read_metrics
 
@@ -158,7 +158,7 @@ def _take_lock(folder: Path) -> BaseFileLock:
 
 def _check_content(folder: Path, *, resume: bool) -> bool:
     """Whether a run stands there to go on with; raise ConfigError if what stands there must not be touched."""
-    there = sorted(p.name for p in folder.iterdir() if p.name != LOCK and not p.name.endswith(".writing"))
+    there = sorted(p.name for p in folder.iterdir() if p.name != LOCK and not is_temporary(p.name))
     if CONFIG in there:
         if resume:
             return True
@@ -199,7 +199,7 @@ def _read_json(file: Path) -> dict[str, Any]:
 
 
 def _write_json(file: Path, value: Mapping[str, Any]) -> None:
-    write_whole(file, json.dumps(_finite(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    write_file(file, json.dumps(_finite(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def _finite(value: Any) -> Any:

@@ -16,8 +16,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
 
-from plaudit.config.files import write_whole
 from plaudit.errors import InternalError
+from plaudit.files import write_file
 
 RESERVED = ("step", "epoch", "wall", "not_finite")
 Value = float | int | str | None
@@ -81,7 +81,7 @@ class MetricLog:
         rows = read_metrics(self.path)
         kept = [row for row in rows if row["step"] <= step]
         if self.path.is_file():
-            write_whole(self.path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in kept))
+            write_file(self.path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in kept))
         self._wall_before = max((float(row.get("wall") or 0) for row in kept), default=0.0)
         self._began = time.monotonic()
         return len(rows) - len(kept)
