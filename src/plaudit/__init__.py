@@ -20,6 +20,7 @@ The river, in reading order. A module imports only from modules above it; `tests
     blocks       attention by plain matrix products, forward and backward
     attend       pack -> positions and attention, one back end per device
     memory       dtype, allocator and token budget that fit this machine
+    transformers4  what transformers 4 reads in other places of a folder, written there too
     embedded     a name -> a folder of safetensors: path, hub, GGUF, or the embedded default
     checkpoint   a folder's files: which head, which dialect, what is missing
     adjust       what measuring found out about a model, kept in its folder
