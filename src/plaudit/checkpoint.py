@@ -65,6 +65,12 @@ class Checkpoint:
         return str((self.config.get("architectures") or ["no architecture named"])[0])
 
     @property
+    def dtype(self) -> str:
+        """The precision that the configuration names."""
+        found = str(self.config.get("dtype") or self.config.get("torch_dtype") or "float32")
+        return found if found in ("float32", "bfloat16", "float16") else "float32"
+
+    @property
     def head_rows(self) -> int | None:
         """Outputs of the head; a reward model has one."""
         return (*self.tensors[self.head][1], 0)[0] if self.head else None

@@ -88,7 +88,7 @@ def load_parts(
     checkpoint = read_checkpoint(folder)
     is_new = new_head and checkpoint.head is None
     check_kind(checkpoint) if is_new else check_head(checkpoint)
-    config, tokenizer = _load_config(checkpoint, remote, told), _load_tokenizer(folder, remote)
+    config, tokenizer = _load_config(checkpoint, remote, told), load_tokenizer(folder, remote)
     hf = _load_model(checkpoint, config, dtype, is_new=is_new, remote=remote, told=told)
     notes = [_attach_new_head(hf, folder)] if is_new else []
     notes += _note_ignored(checkpoint)
@@ -277,7 +277,7 @@ def _load_adapter(
             "this is a classifier, not a reward model"
         )
     check_head(base) if base.head is not None else check_kind(base)
-    tokenizer = _load_tokenizer(folder if (folder / "tokenizer_config.json").is_file() else base.folder, remote)
+    tokenizer = load_tokenizer(folder if (folder / "tokenizer_config.json").is_file() else base.folder, remote)
     config = _load_config(base, remote, told)
     hf = _load_model(base, config, torch.float32, is_new=base.head is None, remote=remote, told=told)
     notes = [f"LoRA adapter {folder.name} was merged into {base.folder.name} in float32", *_note_ignored(base)]
@@ -352,7 +352,8 @@ def _plain_name(name: str) -> str:
     return name.replace(".modules_to_save", "").replace(".default", "").replace(".base_layer", "")
 
 
-def _load_tokenizer(folder: Path, remote: bool) -> PreTrainedTokenizerBase:
+def load_tokenizer(folder: Path, remote: bool = False) -> PreTrainedTokenizerBase:
+    """The folder's tokenizer; ModelError if it has none, or one that cannot be loaded."""
     from transformers import AutoTokenizer
 
     if not remote and not any(file for pattern in VOCABULARIES for file in folder.glob(pattern)):
