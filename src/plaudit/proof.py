@@ -153,7 +153,8 @@ def make_question(
     card = read_card(folder)
     return {
         "folder": str(folder.absolute()), "rows": rows, "ways": list(ways), "also": list(also), "dtype": dtype,
-        "device": device, "quantized": card.get(QUANTIZED), "base_dtype": card.get(BASE_DTYPE), "asked": dict(asked or {}),
+        "device": device, "quantized": card.get(QUANTIZED), "base_dtype": card.get(BASE_DTYPE),
+        "asked": dict(asked or {}),
     }  # fmt: skip
 
 

@@ -1,7 +1,7 @@
 """What transformers 4 reads in other places of a model folder than transformers 5 writes.
 
-transformers 5 keeps the rotary parameters in `rope_parameters`; 4 reads `rope_theta` and `rope_scaling` at the top level
-and falls back to a default of its own when they are missing, without a warning: the scores are then silently others.
+transformers 5 keeps the rotary parameters in `rope_parameters`; 4 reads `rope_theta` and `rope_scaling` at the top
+level, and falls back to a default of its own when they are missing: the scores are then others, without a warning.
 5 also writes the tokenizer class `TokenizersBackend` and a list of `extra_special_tokens`, which 4 cannot load.
 Both places are written, with the same content, so that either version computes the same scores.
 """
@@ -123,7 +123,7 @@ def _count_to_full_attention(config: Mapping[str, Any]) -> int | None:
 
 
 def _legacy_rope(config: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The top-level keys that say the same as `rope_parameters`; none if there is nothing to say, None if they cannot."""
+    """The top-level keys that say the same as `rope_parameters`: empty without any, None if no keys can say it."""
     found, model_type = config.get(ROPE), _type(config)
     if not isinstance(found, dict) or not found:
         return {}
