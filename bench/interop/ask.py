@@ -190,9 +190,8 @@ def ask_cross_encoder(request: Request) -> dict[str, Any]:
 
     options = dtype_options(request)
     model = CrossEncoder(request["folder"], model_kwargs=options, device="cpu")
-    # A list of one text: a bare string would be taken for one half of a pair.
-    texts = [[text] for text in render(model.tokenizer, request)]
-    scores = [float(score) for score in model.predict(texts)]
+    # As messages: with a chat template, it wraps texts and pairs into turns of its own.
+    scores = [float(score) for score in model.predict(request["conversations"])]
     return {"scores": scores, "dtype": str(next(model.parameters()).dtype)}
 
 

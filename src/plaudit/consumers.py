@@ -179,7 +179,7 @@ def _ask(where: Path, checkpoint: Checkpoint, conversations: Sequence[Any]) -> d
         "SGLang": ([_encode(tokenizer, text, add=True) for text in texts], own),
         "OpenRLHF": ([encode_for_openrlhf(tokenizer, text) for text in texts], "bfloat16"),
         "verl": ([encode_for_verl(tokenizer, text) for text in texts], served),
-        "CrossEncoder": ([_encode(tokenizer, text, add=True) for text in texts], own),
+        "CrossEncoder": ([_encode(tokenizer, text) for text in texts], own),
     }
     return {name: {"ids": ids, "dtypes": [LOADED, dtype]} for name, (ids, dtype) in rows.items()}
 
@@ -394,7 +394,9 @@ class _Judge:
         faults = self.plain_faults()
         if given != CROSS_ENCODER["activation_fn"]:
             faults.append("it puts a sigmoid on the score; pass activation_fn=torch.nn.Identity()")
-        return self.by_tokens("CrossEncoder", faults, ["predict() of rendered conversations"])
+        return self.by_tokens(
+            "CrossEncoder", faults, ["give predict() messages: it wraps texts and pairs into turns of its own"]
+        )
 
 
 def _faults_for_vllm(checkpoint: Checkpoint) -> Iterator[str]:
