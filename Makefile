@@ -18,7 +18,7 @@ PIP         := $(BIN)/python $(PIP_INSTALL)
 # One OpenMP thread a worker: two busy processes on two cores would otherwise spin against each other.
 PYTEST      := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -p xdist -n $(WORKERS) --dist worksteal
 
-.PHONY: help venv demo test test-slow test-lowest check format docs bench-score bench-train gpu-check clean
+.PHONY: help venv demo test test-slow test-lowest check format docs bench-score bench-train interop gpu-check mutants clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */|/' | awk -F'|' '{printf "make %-12s %s\n", $$1, $$2}'
@@ -78,6 +78,10 @@ docs: $(MADE)  ## the documentation as a site, in site/; a broken link stops it
 bench-score: $(MADE)  ## scoring against a padded loop and against packing alone
 	$(BIN)/python bench/score.py
 
+# Each consumer in an environment of its own: gigabytes, and minutes for each. INTEROP_ENVS says where, INTEROP_ONLY which.
+interop: $(MADE)  ## other libraries score folders that plaudit wrote, each in an environment of its own
+	$(BIN)/python bench/interop/run.py $(if $(INTEROP_ONLY),--only $(INTEROP_ONLY))
+
 bench-train: $(MADE) $(TRL)/.made  ## training against TRL, which lives in an environment of its own
 	$(BIN)/python bench/train.py
 
@@ -95,6 +99,10 @@ $(TRL)/.made: constraints.txt | $(MADE)
 	@$(TRL)/bin/python $(PIP_INSTALL) trl==1.16.0
 	@touch $@
 
+# NUMBER=300 SEED=0 make mutants; half an hour on two cores.
+mutants: $(MADE)  ## change the code in NUMBER random places and see whether a test fails
+	OMP_NUM_THREADS=1 $(BIN)/python tests/mutants.py --number $(or $(NUMBER),300) --seed $(or $(SEED),0) --workers $(WORKERS)
+
 clean:  ## remove the environment and everything that was built
-	rm -rf $(VENV) $(TRL) $(LOWEST) build dist site .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
+	rm -rf $(VENV) $(TRL) $(LOWEST) .venv-interop build dist site .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

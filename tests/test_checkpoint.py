@@ -32,6 +32,17 @@ def write_header(file: Path, header: object, *, data: bytes = b"", length: int |
     return file
 
 
+def write_index(folder: Path, shards: dict[str, int | str]) -> Path:
+    """The index of a model in shards: each tensor's shard, by number or by file name."""
+    files = {
+        name: shard if isinstance(shard, str) else f"model-{shard:05d}-of-00002.safetensors"
+        for name, shard in shards.items()
+    }
+    file = folder / "model.safetensors.index.json"
+    file.write_text(json.dumps({"metadata": {}, "weight_map": files}))
+    return file
+
+
 def refusal(folder: Path) -> str:
     """The one line that a folder is refused with, by reading or by looking at its head."""
     with pytest.raises(ModelError) as caught:
@@ -66,6 +77,7 @@ class TestHeads:
     def test_a_head_may_be_in_any_shard(self, tmp_path: Path) -> None:
         write_folder(tmp_path, file="model-00001-of-00002.safetensors", model__embed__weight=(8, 4))
         write_folder(tmp_path, file="model-00002-of-00002.safetensors", score__weight=(1, 4), model__norm__weight=4)
+        write_index(tmp_path, {"model.embed.weight": 1, "score.weight": 2, "model.norm.weight": 2})
         found = read_checkpoint(tmp_path)
         assert {name: (file.name, shape) for name, (file, shape) in found.tensors.items()} == {
             "model.embed.weight": ("model-00001-of-00002.safetensors", (8, 4)),
@@ -82,6 +94,31 @@ class TestHeads:
             f"{folder}: a language model came ({kind}), a reward model was needed; "
             f"train one on it with: plaudit train {folder} DATA --out RUN"
         )
+
+    @pytest.mark.parametrize("head", ["v_head.weight", "v_head.summary.weight", "rwtransformer.v_head.weight"])
+    def test_a_value_head_is_named(self, head: str, tmp_path: Path) -> None:
+        config = CONFIG | {"architectures": ["LlamaForCausalLM"]}
+        sentence = refusal(write_folder(tmp_path, config, model__norm__weight=4, **{head.replace(".", "__"): (1, 4)}))
+        assert f"value head ({head})" in sentence and "language model came" not in sentence
+
+    def test_a_class_with_several_objectives_is_named(self, tmp_path: Path) -> None:
+        config = CONFIG | {"architectures": ["LlamaForRewardModelWithGating"]}
+        sentence = refusal(write_folder(tmp_path, config, regression_layer__weight=(19, 4)))
+        assert "got LlamaForRewardModelWithGating (regression_layer.weight)" in sentence
+        assert "several objectives" in sentence and "missing" not in sentence
+
+    @pytest.mark.parametrize(
+        ("architecture", "changes"),
+        [
+            ("T5ForSequenceClassification", {}),
+            ("T5ForConditionalGeneration", {}),
+            ("SomeSeq2SeqForSequenceClassification", {"is_encoder_decoder": True}),
+        ],
+    )
+    def test_an_encoder_decoder_is_named(self, architecture: str, changes: dict[str, Any], tmp_path: Path) -> None:
+        config = CONFIG | {"architectures": [architecture]} | changes
+        sentence = refusal(write_folder(tmp_path, config, classification_head__out_proj__weight=(1, 4)))
+        assert f"got an encoder-decoder ({architecture})" in sentence
 
     @pytest.mark.parametrize("config", [CONFIG, {}, {"architectures": []}])
     def test_a_missing_head_is_named(self, config: dict[str, Any], tmp_path: Path) -> None:
@@ -122,9 +159,10 @@ class TestBrokenFolders:
     @pytest.mark.parametrize("name", ["pytorch_model.bin", "model.pt", "model.pth"])
     def test_only_a_pickle(self, name: str, tmp_path: Path) -> None:
         (tmp_path / "config.json").write_text("{}")
-        assert "no weights came, *.safetensors was needed" in refusal(tmp_path)
+        expected = "expected model.safetensors or model.safetensors.index.json, got"
+        assert f"{expected} no weights" in refusal(tmp_path)
         (tmp_path / name).write_bytes(b"\x80\x04K\x01.")
-        assert f"only {name}, a pickle, which can run code when it is opened, came" in refusal(tmp_path)
+        assert f"{expected} only {name}, a pickle, which can run code when it is opened" in refusal(tmp_path)
 
     @pytest.mark.parametrize(
         ("content", "said"),
@@ -154,7 +192,7 @@ class TestBrokenFolders:
         assert f"{len(whole) - 3} of {len(whole)} bytes are there" in refusal(tmp_path)
 
     def test_a_file_without_tensors_is_a_whole_file(self, tmp_path: Path) -> None:
-        write_header(tmp_path / "empty.safetensors", {"__metadata__": {"format": "pt"}})
+        write_header(tmp_path / "model.safetensors", {"__metadata__": {"format": "pt"}})
         assert read_tensors(tmp_path) == {}
 
 
@@ -167,7 +205,7 @@ class TestAdapters:
 
     def test_its_head_may_be_there_or_not(self, adapter: Path) -> None:
         assert read_adapter(adapter) == ({"base_model_name_or_path": "base"}, None)
-        write_folder(adapter, file="more.safetensors", base_model__model__score__weight=(1, 4))
+        write_folder(adapter, file="adapter_model.safetensors", base_model__model__score__weight=(1, 4))
         assert read_adapter(adapter)[1] == Head(name="base_model.model.score.weight", num_rows=1)
 
     @pytest.mark.parametrize("said", [{}, {"base_model_name_or_path": None}, {"base_model_name_or_path": ""}])
@@ -175,3 +213,77 @@ class TestAdapters:
         (adapter / "adapter_config.json").write_text(json.dumps(said))
         with pytest.raises(ModelError, match=r"names no base model; put its path in base_model_name_or_path"):
             read_adapter(adapter)
+
+    def test_a_stray_file_is_not_read_for_its_head(self, adapter: Path) -> None:
+        write_folder(adapter, file="more.safetensors", base_model__model__score__weight=(1, 4))
+        assert read_adapter(adapter)[1] is None
+
+    def test_other_safetensors_do_not_stand_in_for_its_weights(self, adapter: Path) -> None:
+        # peft would then open adapter_model.bin, a pickle, and load weights that nobody checked.
+        (adapter / "adapter_model.safetensors").rename(adapter / "other.safetensors")
+        (adapter / "adapter_model.bin").write_bytes(b"\x80\x04K\x01.")
+        with pytest.raises(ModelError, match=r"expected adapter_model\.safetensors, got other\.safetensors"):
+            read_adapter(adapter)
+
+
+class TestWhichFilesAreRead:
+    """The files that transformers would load, and no other."""
+
+    def test_a_stray_file_does_not_replace_the_head(self, tmp_path: Path) -> None:
+        write_folder(tmp_path, score__weight=(1, 4), model__norm__weight=4)
+        write_folder(tmp_path, file="old_head.safetensors", score__weight=(1, 4))
+        found = read_checkpoint(tmp_path)
+        assert found.tensors["score.weight"][0].name == "model.safetensors"
+        assert found.ignored == ("old_head.safetensors",)
+
+    def test_the_single_file_comes_before_the_index(self, tmp_path: Path) -> None:
+        write_folder(tmp_path, score__weight=(1, 4))
+        write_folder(tmp_path, file="model-00001-of-00002.safetensors", score__weight=(1, 4), extra__weight=4)
+        write_index(tmp_path, {"score.weight": 1, "extra.weight": 1})
+        found = read_checkpoint(tmp_path)
+        assert set(found.tensors) == {"score.weight"} and found.ignored == ("model-00001-of-00002.safetensors",)
+
+    def test_a_tensor_in_two_shards_is_refused(self, tmp_path: Path) -> None:
+        write_folder(tmp_path, file="model-00001-of-00002.safetensors", score__weight=(1, 4), a__weight=4)
+        write_folder(tmp_path, file="model-00002-of-00002.safetensors", score__weight=(1, 4))
+        write_index(tmp_path, {"a.weight": 1, "score.weight": 2})
+        assert "the tensor score.weight is in two files, model-00001-of" in refusal(tmp_path)
+
+    def test_a_shard_that_is_missing_is_named(self, tmp_path: Path) -> None:
+        write_folder(tmp_path, file="model-00001-of-00002.safetensors", a__weight=4)
+        write_index(tmp_path, {"a.weight": 1, "score.weight": 2})
+        assert "names model-00002-of-00002.safetensors, which is missing" in refusal(tmp_path)
+
+    def test_shards_without_an_index_are_refused(self, tmp_path: Path) -> None:
+        write_folder(tmp_path, file="model-00001-of-00002.safetensors", score__weight=(1, 4))
+        assert "got model-00001-of-00002.safetensors, which is not what is loaded from it" in refusal(tmp_path)
+        write_folder(tmp_path, file="model-00002-of-00002.safetensors", a__weight=4)
+        assert "got 2 other files" in refusal(tmp_path)
+
+    @pytest.mark.parametrize("name", ["pytorch_model.bin", "../model.safetensors", "/etc/model.safetensors"])
+    def test_an_index_names_safetensors_of_this_folder_only(self, name: str, tmp_path: Path) -> None:
+        write_folder(tmp_path / "m", file="other.safetensors", a__weight=4)
+        write_index(tmp_path / "m", {"score.weight": name})
+        assert f"got {name!r}" in refusal(tmp_path / "m")
+
+    @pytest.mark.parametrize("places", [None, [], {}, {"score.weight": 7}])
+    def test_an_index_without_files_is_refused(self, places: object, tmp_path: Path) -> None:
+        write_folder(tmp_path, file="other.safetensors", a__weight=4)
+        (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": places}))
+        assert "expected a 'weight_map' of file names" in refusal(tmp_path)
+
+    def test_the_file_that_the_configuration_names_is_read(self, tmp_path: Path) -> None:
+        write_folder(tmp_path, score__weight=(1, 4), a__weight=4)
+        write_folder(
+            tmp_path,
+            CONFIG | {"transformers_weights": "other.safetensors"},
+            score__weight=(1, 4),
+            file="other.safetensors",
+        )
+        found = read_checkpoint(tmp_path)
+        assert set(found.tensors) == {"score.weight"} and found.ignored == ("model.safetensors",)
+
+    @pytest.mark.parametrize("named", ["adapter_model.bin", "../other.safetensors", 7])
+    def test_the_configuration_cannot_name_a_pickle(self, named: object, tmp_path: Path) -> None:
+        write_folder(tmp_path, CONFIG | {"transformers_weights": named}, score__weight=(1, 4))
+        assert repr(named) in refusal(tmp_path)

@@ -277,7 +277,7 @@ class TestExporting:
     def test_consumers_are_asked_if_that_is_wanted(self, run: Path, tmp_path: Path) -> None:
         exported = export_model(str(run), tmp_path / "out", ExportSettings(merge=True, check=True))
         assert [consumer.name for consumer in exported.consumers if consumer.ok] == [
-            "transformers", "pipeline", "TRL", "OpenRLHF", "vLLM", "SGLang",
+            "transformers", "transformers 4", "pipeline", "TRL", "OpenRLHF", "vLLM", "SGLang", "verl", "CrossEncoder",
         ]  # fmt: skip
 
     def test_what_cannot_be_meant_is_refused(self, run: Path, base: Path, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from torch import Tensor
 from transformers import AutoModelForSequenceClassification
 
 from plaudit.checkpoint import CARD
-from plaudit.errors import ModelError
+from plaudit.errors import ConfigError, ModelError
 from plaudit.loading import linear_head
 from plaudit.model import RewardNet
 from plaudit.pack import PackSettings, build_packs
@@ -151,6 +151,41 @@ class TestLayouts:
         assert torch.equal(score(again), score(net))
 
 
+class TestWhichWeights:
+    """The weights that were checked are those that transformers and peft load."""
+
+    def test_a_stray_file_does_not_replace_the_head(self, reward: Path, copy: Path) -> None:
+        head = load_file(copy / "model.safetensors")["score.weight"]
+        save_file({"score.weight": -2 * head}, copy / "old_head.safetensors", metadata={"format": "pt"})
+        net = load(copy)
+        assert_same(score(net), score_alone(AutoModelForSequenceClassification.from_pretrained(reward)))
+        assert "copy: old_head.safetensors ignored; the weights are read from model.safetensors" in net.notes[0]
+
+    def test_an_adapters_pickle_is_never_opened(
+        self, language: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        adapter = tmp_path / "adapter"
+        make_adapter(language, adapter, modules_to_save=["score"])
+        weights = load_file(adapter / "adapter_model.safetensors")
+        torch.save(weights, adapter / "adapter_model.bin")
+        (adapter / "adapter_model.safetensors").rename(adapter / "other.safetensors")
+        monkeypatch.setattr(torch, "load", lambda *args, **kwargs: pytest.fail("a pickle was opened"))
+        assert "expected adapter_model.safetensors, got other.safetensors" in refusal(adapter)
+
+    def test_a_base_that_is_an_adapter_itself_is_refused(self, language: Path, reward: Path, tmp_path: Path) -> None:
+        # transformers would load the adapter in it too, from a pickle if that is all there is.
+        base = Path(shutil.copytree(reward, tmp_path / "base"))
+        make_adapter(reward, tmp_path / "outer", modules_to_save=None)
+        shutil.copy(tmp_path / "outer" / "adapter_config.json", base)
+        name_base(tmp_path / "outer", base)
+        assert "expected a whole model as its base" in refusal(tmp_path / "outer")
+
+    @pytest.mark.parametrize("name", ["variant", "use_safetensors", "subfolder", "state_dict", "gguf_file"])
+    def test_model_args_cannot_name_other_files(self, name: str, reward: Path) -> None:
+        with pytest.raises(ConfigError, match=f"model_args.{name}"):
+            load(reward, model_args={name: False})
+
+
 class TestRefusals:
     def test_a_language_model(self, language: Path) -> None:
         sentence = refusal(language)
@@ -203,7 +238,7 @@ class TestRefusals:
         for file in reward.glob("tokenizer*"):
             shutil.copy(file, tmp_path / "shards")
         sorted((tmp_path / "shards").glob("*.safetensors"))[0].unlink()
-        assert "transformers cannot load it" in refusal(tmp_path / "shards")
+        assert "model-00001-of-00004.safetensors, which is missing" in refusal(tmp_path / "shards")
 
     @pytest.mark.parametrize("family", ["llama", "qwen2", "gemma2", "gpt_neox"])
     @pytest.mark.parametrize("left", [(), ("tokenizer_config.json",)])

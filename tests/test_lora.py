@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import stat
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
@@ -186,6 +188,17 @@ class TestAttaching:
         assert "roberta.encoder.layer.0.output.dense" in with_adapter
         assert not any(name.startswith("classifier") for name in with_adapter)
         assert all(x.requires_grad for x in net.hf.classifier.parameters()), "dense and output are the head together"
+
+
+def test_an_adapters_files_get_the_mode_that_the_umask_gives(base_of: Callable[..., Path], tmp_path: Path) -> None:
+    net = adapted(base_of("llama"))
+    before = os.umask(0o022)
+    try:
+        folder = save_adapter(net, tmp_path / "adapter")
+    finally:
+        os.umask(before)
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()}
+    assert "adapter_model.safetensors" in modes and set(modes.values()) == {0o644}, modes
 
 
 class TestEverywhereTheSame:

@@ -99,6 +99,16 @@ class TestContract:
         assert config["value_head_prefix"] == "score"
         assert config["pad_token_id"] == rm.tokenizer.pad_token_id
 
+    def test_cross_encoder_returns_the_raw_score(self, rm: RewardModel, tmp_path: Path) -> None:
+        # sentence-transformers' CrossEncoder reads its activation from this place; its default is a sigmoid.
+        identity = {"activation_fn": "torch.nn.modules.linear.Identity"}
+        saved = rm.save(tmp_path / "saved")
+        assert read_config(saved)["sentence_transformers"] == identity
+        own = {"version": "5.0.0", "activation_fn": "torch.nn.modules.activation.Sigmoid"}
+        (saved / "config.json").write_text(json.dumps(read_config(saved) | {"sentence_transformers": own}))
+        again = load(saved).save(tmp_path / "again")
+        assert read_config(again)["sentence_transformers"] == {"version": "5.0.0", **identity}
+
     def test_the_weights_are_safetensors_and_the_head_is_one_row_without_a_bias(
         self, rm: RewardModel, tmp_path: Path
     ) -> None:

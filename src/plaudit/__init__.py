@@ -22,6 +22,7 @@ The river, in reading order. A module imports only from modules above it; `tests
     memory       dtype, allocator and token budget that fit this machine
     blocks       attention by plain matrix products, forward and backward
     attend       pack -> positions and attention, one back end per device
+    transformers4  what transformers 4 reads in other places of a folder, written there too
     embedded     a name -> a folder of safetensors: path, hub, GGUF, or the embedded default
     checkpoint   a folder's files: which head, which dialect, what is missing
     positions    where in a text a folder's scores are read
@@ -48,7 +49,7 @@ The river, in reading order. A module imports only from modules above it; `tests
     specimen     a few rows, long and short, on which net and folder are compared
     witness      a stranger who opens a folder: a process of its own, nothing of plaudit in it
     proof        a fresh process has to get the scores that the folder was saved with
-    consumers    who can use a folder as it is: each one asked, or held against its documents
+    consumers    which consumers score a folder as plaudit does: run, or by their conventions
     modelcard    the page that goes with a model
     export       a net, a run or a folder -> the folder that every consumer loads, proven
     corpus       data files -> Groups to train and to measure on: mixed, split, checked

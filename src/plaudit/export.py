@@ -335,6 +335,4 @@ def dtype_of(folder: Path) -> str:
         if said := read_card(folder).get(BASE_DTYPE):
             return str(said)
         folder = find_base(folder, str(read_adapter(folder)[0]["base_model_name_or_path"]))
-    config = read_checkpoint(folder).config
-    found = str(config.get("dtype") or config.get("torch_dtype") or "float32")
-    return found if found in ("float32", "bfloat16", "float16") else "float32"
+    return read_checkpoint(folder).dtype

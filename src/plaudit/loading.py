@@ -24,13 +24,15 @@ from plaudit.checkpoint import (
     LANGUAGE_HEADS,
     Checkpoint,
     check_head,
+    check_kind,
     read_adapter,
     read_card,
     read_checkpoint,
     read_tensors,
 )
+from plaudit.config.elsewhere import FILE_ARGS
 from plaudit.embedded import first_sentence, resolve_model
-from plaudit.errors import ModelError
+from plaudit.errors import ConfigError, ModelError
 from plaudit.quantized import QUANTIZED, find_layers, round_layers
 
 if TYPE_CHECKING:
@@ -79,15 +81,17 @@ def load_parts(
     transformers' from_pretrained takes.
     """
     told = dict(model_args or {})
+    for name in sorted(told.keys() & FILE_ARGS.keys()):
+        raise ConfigError(f"model_args.{name}: {FILE_ARGS[name]}; leave it out")
     if (folder / "adapter_config.json").is_file():
         return _load_adapter(folder, dtype, new_head=new_head, remote=remote, told=told)
     checkpoint = read_checkpoint(folder)
     is_new = new_head and checkpoint.head is None
-    if not is_new:
-        check_head(checkpoint)
-    config, tokenizer = _load_config(checkpoint, remote, told), _load_tokenizer(folder, remote)
+    check_kind(checkpoint) if is_new else check_head(checkpoint)
+    config, tokenizer = _load_config(checkpoint, remote, told), load_tokenizer(folder, remote)
     hf = _load_model(checkpoint, config, dtype, is_new=is_new, remote=remote, told=told)
     notes = [_attach_new_head(hf, folder)] if is_new else []
+    notes += _note_ignored(checkpoint)
     if checkpoint.is_untrained and not is_new:
         notes.append(f"{folder.name} was saved with a new head that nobody has trained; it has to be trained")
     if checkpoint.mean is not None or checkpoint.std is not None:
@@ -102,6 +106,15 @@ def load_parts(
         notes=tuple(notes),
         is_new=is_new or checkpoint.is_untrained,
     )
+
+
+def _note_ignored(checkpoint: Checkpoint) -> list[str]:
+    if not checkpoint.ignored:
+        return []
+    read = sorted({file.name for file, _ in checkpoint.tensors.values()})
+    first = read[0] if len(read) == 1 else f"{read[0]} and {len(read) - 1} more"
+    others = ", ".join(checkpoint.ignored[:3]) + (", ..." if len(checkpoint.ignored) > 3 else "")
+    return [f"{checkpoint.folder.name}: {others} ignored; the weights are read from {first}, as transformers does"]
 
 
 def _load_config(checkpoint: Checkpoint, remote: bool, told: dict[str, Any]) -> PreTrainedConfig:
@@ -245,7 +258,14 @@ def _load_adapter(
 ) -> LoadedParts:
     """A LoRA folder on its base: merged in fp32, then rounded once, so that scoring costs what the base costs."""
     adapter, head = read_adapter(folder)
-    base = read_checkpoint(find_base(folder, str(adapter["base_model_name_or_path"])))
+    base_folder = find_base(folder, str(adapter["base_model_name_or_path"]))
+    if (base_folder / "adapter_config.json").is_file():
+        # transformers would load that adapter as well, from whatever file peft finds.
+        raise ModelError(
+            f"{folder}: expected a whole model as its base, got {base_folder}, an adapter; "
+            "merge that first (plaudit export --merge) and name the merged folder in base_model_name_or_path"
+        )
+    base = read_checkpoint(base_folder)
     if head is None and base.head is None and not new_head:
         raise ModelError(
             f"{folder}: its reward head is missing: neither the adapter nor its base {base.folder} carries one; "
@@ -256,12 +276,11 @@ def _load_adapter(
             f"{folder}: a head with {head.num_rows} labels came ({head.name}), one with 1 was needed; "
             "this is a classifier, not a reward model"
         )
-    if base.head is not None:
-        check_head(base)
-    tokenizer = _load_tokenizer(folder if (folder / "tokenizer_config.json").is_file() else base.folder, remote)
+    check_head(base) if base.head is not None else check_kind(base)
+    tokenizer = load_tokenizer(folder if (folder / "tokenizer_config.json").is_file() else base.folder, remote)
     config = _load_config(base, remote, told)
     hf = _load_model(base, config, torch.float32, is_new=base.head is None, remote=remote, told=told)
-    notes = [f"LoRA adapter {folder.name} was merged into {base.folder.name} in float32"]
+    notes = [f"LoRA adapter {folder.name} was merged into {base.folder.name} in float32", *_note_ignored(base)]
     card = read_card(folder)
     if card.get(BASE_DTYPE) in NARROW:
         # Its files may be wider than what it was trained on.
@@ -333,7 +352,8 @@ def _plain_name(name: str) -> str:
     return name.replace(".modules_to_save", "").replace(".default", "").replace(".base_layer", "")
 
 
-def _load_tokenizer(folder: Path, remote: bool) -> PreTrainedTokenizerBase:
+def load_tokenizer(folder: Path, remote: bool = False) -> PreTrainedTokenizerBase:
+    """The folder's tokenizer; ModelError if it has none, or one that cannot be loaded."""
     from transformers import AutoTokenizer
 
     if not remote and not any(file for pattern in VOCABULARIES for file in folder.glob(pattern)):

@@ -34,6 +34,7 @@ from plaudit.quantized import (
     quantize_layers,
 )
 from plaudit.saving import drafting, prepare_tokenizer, write_card
+from plaudit.transformers4 import write_for_transformers_4
 
 if TYPE_CHECKING:
     from peft import LoraConfig
@@ -277,6 +278,7 @@ def save_adapter(
         save_file(kept, draft / WEIGHTS, metadata={"format": "pt"})
         config.save_pretrained(str(draft))
         prepare_tokenizer(net.tokenizer, net.hf, net.position).save_pretrained(draft)
+        write_for_transformers_4(draft)
         write_card(draft, told)
     return Path(folder)
 

@@ -127,7 +127,8 @@ def _tell_scores(facts: ModelFacts) -> str:
     if normal:
         said.append(
             f"* Mean {normal['mean']:.4g} and deviation {normal['std']:.4g}, measured on {normal['count']:,} answers "
-            f"({normal['source']}), are stored and not applied; OpenRLHF applies them when told to."
+            f"({normal['source']}), are stored and not applied. Leave OpenRLHF's reward.normalize_enable off: under "
+            "transformers 5 its loader does not initialise them (only the arithmetic was checked here)."
         )
     return "\n".join(said)
 

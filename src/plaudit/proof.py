@@ -143,13 +143,18 @@ def make_question(
     also: Sequence[str] = ("padded",),
     device: str = "cpu",
     dtype: str = "auto",
+    asked: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """What a witness is asked: which folder, which rows, which ways of loading it."""
+    """What a witness is asked: which folder, which rows, which ways of loading it.
+
+    `asked` holds by consumer the token ids that it would make, and the precisions to score them in.
+    """
     rows = [{"messages": row.messages, "text": row.text} for row in sample.rows]
     card = read_card(folder)
     return {
         "folder": str(folder.absolute()), "rows": rows, "ways": list(ways), "also": list(also), "dtype": dtype,
         "device": device, "quantized": card.get(QUANTIZED), "base_dtype": card.get(BASE_DTYPE),
+        "asked": dict(asked or {}),
     }  # fmt: skip
 
 
@@ -193,10 +198,10 @@ def prove_folder(
             answer = second.ask({**question, "device": device})
     # bitsandbytes multiplies in its own precision, which differs by device.
     tolerance = TOLERANCE["bfloat16"] if question["quantized"] else None
-    found = judge_answer(answer, way, sample, expected, tolerance=tolerance)
+    found = judge_answer(answer, way, sample, expected, tolerance=tolerance, written=True)
     if found.faults and tolerance is None and num_equal == num_tensors and found.difference <= SAME_BITS:
         # Every bit is the same, so that rounding is all that is left; a deep model's takes more than the usual.
-        found = judge_answer(answer, way, sample, expected, tolerance=SAME_BITS)
+        found = judge_answer(answer, way, sample, expected, tolerance=SAME_BITS, written=True)
     faults = [*found.faults, *_faults_of_words(answer["ways"].get(way, {})), *changed]
     if faults:
         more = f" (and {len(faults) - 1} more such findings)" if len(faults) > 1 else ""
@@ -225,9 +230,15 @@ class Judgement:
 
 
 def judge_answer(
-    answer: Mapping[str, Any], way: str, sample: Sample, expected: Sequence[float], *, tolerance: float | None = None
+    answer: Mapping[str, Any],
+    way: str,
+    sample: Sample,
+    expected: Sequence[float],
+    *,
+    tolerance: float | None = None,
+    written: bool = False,
 ) -> Judgement:
-    """Compare a witness's answer with what is known here."""
+    """Compare a witness's answer with what is known here; `written` is a folder of ours, which is held to more."""
     if answer["plaudit"]:
         raise InternalError(f"the witness imported {answer['plaudit'][0]}, so it is no stranger to the folder")
     said: Mapping[str, Any] = answer["ways"].get(way, {})
@@ -237,7 +248,11 @@ def judge_answer(
     allowed = usual if tolerance is None else tolerance
     faults = [*_faults_of_tokens(answer, sample), *_faults_of_loading(said, way)]
     apart = measure_difference(said["scores"], expected) if "scores" in said else math.inf
-    if "scores" in said and not apart <= allowed:
+    is_apart = "scores" in said and not apart <= allowed
+    # OpenRLHF reads by the attention mask. Of a foreign folder, only the scores say where it is meant to be read.
+    if written or (is_apart and way != "openrlhf"):
+        faults += _faults_of_pad(answer, sample)
+    if is_apart:
         faults.append(_tell_scores(said["scores"], expected, apart, allowed))
     padded = said.get("padded", {})
     if "error" in padded:
@@ -273,6 +288,9 @@ def _faults_of_tokens(answer: Mapping[str, Any], sample: Sample) -> Iterator[str
                 f"from token {at} on: its chat template or its vocabulary is not the one that was used"
             )
             return
+
+
+def _faults_of_pad(answer: Mapping[str, Any], sample: Sample) -> Iterator[str]:
     if (pad := answer.get("pad")) is not None and any(row.ids[-1] == pad for row in sample.rows):
         yield f"its pad token ({pad}) ends a conversation, so a score would be read one token too early"
 

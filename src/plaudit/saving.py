@@ -33,10 +33,14 @@ from plaudit.templates import (
     move_end,
     read_template,
 )
+from plaudit.transformers4 import write_for_transformers_4
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+
+CROSS_ENCODER = {"activation_fn": "torch.nn.modules.linear.Identity"}
+"""What makes sentence-transformers' CrossEncoder return the raw score."""
 
 NORMALISATION = "normalisation"
 """Where plaudit.json keeps mean and spread of raw scores; None there takes them out of the folder."""
@@ -63,6 +67,7 @@ def save_parts(
         with quiet_transformers():
             hf.save_pretrained(draft, state_dict=rename_head(hf, prefix))
             writable.save_pretrained(draft)
+        write_for_transformers_4(draft)
         write_card(draft, card)
     return target
 
@@ -100,6 +105,9 @@ def _describe(hf: PreTrainedModel, pad_id: int, prefix: str | None, card: Mappin
                 setattr(config, name, card[NORMALISATION][name])
             elif hasattr(config, name):
                 delattr(config, name)
+    # CrossEncoder puts a sigmoid on a single label, unless the configuration says otherwise.
+    own = getattr(config, "sentence_transformers", None)
+    config.sentence_transformers = {**(own if isinstance(own, dict) else {}), **CROSS_ENCODER}
     if prefix:
         config.value_head_prefix = prefix
     elif hasattr(config, "value_head_prefix"):

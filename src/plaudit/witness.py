@@ -9,13 +9,16 @@ to the network.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+
+OPENRLHF = "OpenRLHF"
 
 FAULTS = (ValueError, OSError, RuntimeError, LookupError, TypeError, AttributeError, ImportError)
 """What transformers, peft and torch raise over a folder that is not as it should be."""
@@ -84,6 +87,8 @@ def by_transformers(question: dict[str, Any], tokenizer: Any, ids: list[list[int
     answer |= {"labels": model.config.num_labels, "problem": model.config.problem_type}
     answer["scores"] = [_score(model, row) for row in ids]
     answer["narrow"] = score_narrow(model, answer["own_dtype"], ids)
+    asked = {name: wanted for name, wanted in question.get("asked", {}).items() if name != OPENRLHF}
+    answer["asked"] = _try(score_asked, model, asked, _score)
     for name, ask in (("padded", ask_padded), ("trl", ask_as_trl), ("pipeline", ask_pipeline)):
         if name in question["also"]:
             answer[name] = _try(ask, model, tokenizer, question["rows"], ids)
@@ -117,17 +122,48 @@ def score_narrow(model: Any, own: str, ids: list[list[int]]) -> list[float] | No
     """Scores at the folder's own precision, which is what most users compute in, where the first ones had another."""
     import torch
 
-    dtype = getattr(torch, own)
-    if model.dtype == dtype:
+    if model.dtype == getattr(torch, own):
         return None
+    with computing_in(model, own):
+        return [_score(model, row) for row in ids]
+
+
+@contextlib.contextmanager
+def computing_in(model: Any, dtype: str) -> Iterator[None]:
+    """The time in which the model's weights are rounded to this precision; `loaded` leaves them as they are."""
+    import torch
+
+    if dtype == "loaded":
+        yield
+        return
     kept = [(x, x.data) for x in model.parameters()]
-    # Not the whole model: its buffers (angles of positions) are float32 whatever it is loaded in.
-    for x, data in kept:
-        x.data = data.to(dtype)
-    scores = [_score(model, row) for row in ids]
-    for x, data in kept:
-        x.data = data
-    return scores
+    try:
+        # Not the whole model: its buffers (angles of positions) are float32 whatever it is loaded in.
+        for x, data in kept:
+            x.data = data.to(getattr(torch, dtype))
+        yield
+    finally:
+        for x, data in kept:
+            x.data = data
+
+
+def score_asked(
+    model: Any, asked: dict[str, Any], score: Callable[[Any, list[int]], float]
+) -> dict[str, dict[str, list[float]]]:
+    """Each consumer's scores of its own tokens, by precision; rows that consumers share are computed once."""
+    answer: dict[str, dict[str, list[float]]] = {name: {} for name in asked}
+    known: dict[tuple[Any, ...], float] = {}
+    for dtype in sorted({dtype for wanted in asked.values() for dtype in wanted["dtypes"]}):
+        with computing_in(model, dtype):
+            for name, wanted in asked.items():
+                if dtype not in wanted["dtypes"]:
+                    continue
+                keys = [(model.dtype, *row) for row in wanted["ids"]]
+                for key in keys:
+                    if key not in known:
+                        known[key] = score(model, list(key[1:]))
+                answer[name][dtype] = [known[key] for key in keys]
+    return answer
 
 
 def _listed(found: dict[str, Any]) -> dict[str, list[str]]:
@@ -205,17 +241,21 @@ def by_openrlhf(question: dict[str, Any], tokenizer: Any, ids: list[list[int]]) 
 
     model, found = Reader.from_pretrained(question["folder"], config=config, **_load_options(question))
     model = model.to(question["device"]).eval()
-    scores = []
-    for row in ids:
-        pads = [tokenizer.pad_token_id] * 3
+    # Masked, so any token will do where the folder has none.
+    pad = next((i for i in (tokenizer.pad_token_id, tokenizer.eos_token_id, 0) if i is not None), 0)
+
+    def score(model: Any, row: list[int]) -> float:
         mask = torch.tensor([[0] * 3 + [1] * len(row)], device=model.device)
         at = (mask.cumsum(-1) - 1).masked_fill(mask == 0, 1)
-        ids_BT = torch.tensor([pads + row], device=model.device)
+        ids_BT = torch.tensor([[pad] * 3 + row], device=model.device)
         below = getattr(model, model.base_model_prefix)
         hidden = below(input_ids=ids_BT, attention_mask=mask, position_ids=at, use_cache=False).last_hidden_state
-        scores.append(float(getattr(model, prefix)(hidden)[0, -1, 0].float()))
+        return float(getattr(model, prefix)(hidden)[0, -1, 0].float())
+
+    asked = {name: wanted for name, wanted in question.get("asked", {}).items() if name == OPENRLHF}
     about = {"prefix": prefix, "mean": getattr(config, "mean", None), "std": getattr(config, "std", None)}
-    return {"loading": _listed(found), "scores": scores, **about}
+    scores = [score(model, row) for row in ids]
+    return {"loading": _listed(found), "scores": scores, **about, "asked": _try(score_asked, model, asked, score)}
 
 
 def by_peft(question: dict[str, Any], tokenizer: Any, ids: list[list[int]]) -> dict[str, Any]:
@@ -224,6 +264,9 @@ def by_peft(question: dict[str, Any], tokenizer: Any, ids: list[list[int]]) -> d
     from peft import PeftConfig, PeftModel, get_peft_model_state_dict
     from safetensors import safe_open
 
+    # Before peft looks: without this file it would open adapter_model.bin, a pickle.
+    with safe_open(Path(question["folder"]) / "adapter_model.safetensors", framework="pt") as file:
+        saved = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     config = PeftConfig.from_pretrained(question["folder"])
     base, answer = _load_base(question, str(config.base_model_name_or_path))
     if question["dtype"] == "float32" and not question.get("quantized"):
@@ -233,8 +276,6 @@ def by_peft(question: dict[str, Any], tokenizer: Any, ids: list[list[int]]) -> d
     model = PeftModel.from_pretrained(base, question["folder"], autocast_adapter_dtype=False).eval()
     answer["base"] = answer["loading"]
     there = get_peft_model_state_dict(model, save_embedding_layers=False)
-    with safe_open(Path(question["folder"]) / "adapter_model.safetensors", framework="pt") as file:
-        saved = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     other = [n for n, x in saved.items() if n in there and not torch.equal(there[n].cpu(), x.to(there[n].dtype))]
     missing, left = sorted(there.keys() - saved.keys()), sorted(saved.keys() - there.keys())
     answer["loading"] = {"missing": missing, "left over": left, "of another value": sorted(other)}
@@ -271,6 +312,8 @@ def by_adapter_loading(question: dict[str, Any], tokenizer: Any, ids: list[list[
     """An adapter's folder opened by transformers itself, which finds the base and calls peft."""
     from transformers import AutoModelForSequenceClassification
 
+    if not (Path(question["folder"]) / "adapter_model.safetensors").is_file():
+        raise OSError("adapter_model.safetensors is missing, and the pickle adapter_model.bin is not opened")
     options = _load_options(question) | {"num_labels": 1, "dtype": _base_dtype(question)}
     model, found = AutoModelForSequenceClassification.from_pretrained(question["folder"], **options)
     model = model.to(question["device"]).eval()

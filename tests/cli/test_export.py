@@ -35,13 +35,16 @@ def test_people_are_told_what_it_is_and_that_it_is_proven(capsys: pytest.Capture
 
 
 def test_consumers_are_a_table(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("COLUMNS", "80")
     assert main(["export", "lora", "-o", "out", "--merge", "--check"]) == 0
     out = capsys.readouterr().out.splitlines()
-    assert out[0] == "out: merged model, float32" and out[2].split() == ["consumer", "ok", "why"]
-    assert [line.split()[:2] for line in out[3:9]] == [
-        [name, "yes"] for name in ("transformers", "pipeline", "TRL", "OpenRLHF", "vLLM", "SGLang")
-    ]
+    assert out[0] == "out: merged model, float32"
+    assert out[2].split() == ["consumer", "ok", "how", "float32", "own", "dtype"]
+    names = ["transformers", "transformers 4", "pipeline", "TRL", "OpenRLHF", "vLLM", "SGLang", "verl", "CrossEncoder"]
+    assert [line.split("  ")[0] for line in out[3:12]] == names
+    assert all(" yes " in line for line in out[3:12])
+    assert "by convention" in out[6] and " ran " in out[3] and out[7].endswith("bfloat16") and "e-0" in out[7]
+    assert [line.split(":")[0] for line in out[12:]] == names
 
 
 def test_machines_get_one_object(capsys: pytest.CaptureFixture[str]) -> None:
@@ -62,7 +65,7 @@ def test_a_folder_is_looked_at_as_it_is(capsys: pytest.CaptureFixture[str], tmp_
     said = capsys.readouterr()
     told = json.loads(said.out)
     assert said.err.splitlines()[0] == "export: checking run" and told["out"] is None
-    assert [c["name"] for c in told["consumers"] if not c["ok"]] == ["pipeline", "vLLM"]
+    assert [c["name"] for c in told["consumers"] if not c["ok"]] == ["pipeline", "vLLM", "verl"]
     assert {path: path.read_bytes() for path in Path("run").rglob("*") if path.is_file()} == before
     assert main(["export", "lora", "--check"]) == 0
     assert "transformers + peft  yes" in capsys.readouterr().out

@@ -132,7 +132,14 @@ def test_flags_that_are_named_are_there(page: Path) -> None:
     benches = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "bench").glob("*.py"))
     known |= set(re.findall(r"\"(--[\w-]+)\"", benches))
     foreign = {"--nproc-per-node", "--no-deps", "--index-url", "--extra-index-url", "--rm", "--user"}  # pip's, docker's
-    foreign |= {"--runner", "--model-path", "--is-embedding", "--reward"}  # vLLM's, SGLang's and OpenRLHF's
+    foreign |= {
+        "--runner",
+        "--hf-overrides",
+        "--convert",
+        "--model-path",
+        "--is-embedding",
+        "--reward",
+    }  # vLLM's, SGLang's and OpenRLHF's
     foreign |= {"--standalone", "--nnodes", "--node-rank", "--master-addr", "--master-port", "--config_file"}
     assert set(re.findall(r"(?<![\w-])--[a-z][\w-]*", page.read_text(encoding="utf-8"))) - known - foreign == set()
 

@@ -80,8 +80,13 @@ def export(
 def _show_consumers(consumers: Sequence[Any]) -> list[dict[str, Any]]:
     from rich.table import Table
 
-    table = Table("consumer", "ok", "why", box=None, pad_edge=False)
-    for consumer in consumers:
-        table.add_row(consumer.name, "yes" if consumer.ok else "no", consumer.why)
+    table = Table("consumer", "ok", "how", "float32", "own dtype", box=None, pad_edge=False)
+    for found in consumers:
+        ok = "not tested" if found.ok is None else "yes" if found.ok else "no"
+        exact = "" if found.difference is None else f"{found.difference:.1e}"
+        own = "" if found.own_difference is None else f"{found.own_difference:.1e} {found.own_dtype}"
+        table.add_row(found.name, ok, found.how, exact, own)
     show(table)
-    return [dataclasses.asdict(consumer) for consumer in consumers]
+    for found in consumers:
+        show(f"{found.name}: {found.why}")
+    return [dataclasses.asdict(found) for found in consumers]

@@ -76,7 +76,17 @@ NO_USE: dict[str, str] = {
 }
 """TrainingArguments names that have no use here, each with the reason; `hf` refuses them, saying it."""
 
+FILE_ARGS: dict[str, str] = dict.fromkeys(
+    (
+        "adapter_kwargs", "gguf_file", "key_mapping", "state_dict", "subfolder", "transformers_weights",
+        "use_safetensors", "variant", "weights_only",
+    ),
+    "the weights are read from the folder's own safetensors, which were checked",
+)  # fmt: skip
+"""Arguments of from_pretrained that would load other files than those that were checked."""
+
 MODEL_ARGS: dict[str, str] = {
+    **FILE_ARGS,
     "dtype": "precision decides it",
     "torch_dtype": "precision decides it",
     "quantization_config": "lora.bits decides it",
