@@ -58,7 +58,7 @@ UNITS = (
 ENDS = ("", "a!", "!")
 """What a run of units ends in: a pattern that fails at the very end has most to give back."""
 
-BUILT_FROM_NAMES = {("parts.py", "re.compile")}
+BUILT_FROM_NAMES = {("files.py", "re.compile")}
 """Calls whose pattern is put together when it is used, with what they scan: names of files in one folder."""
 
 

@@ -52,8 +52,9 @@ _STRONG = re.compile(r"[_-]|['\"]|passw|secret|apikey", re.IGNORECASE)
 def is_secret_key(name: str) -> bool:
     """Whether a key, a flag or a variable of this name holds a secret; of a dotted name, its last part counts.
 
-    >>> [name for name in ("hub_token", "HF_TOKEN", "pad_token", "max_tokens", "prompt_key") if is_secret_key(name)]
-    ['hub_token', 'HF_TOKEN']
+    Examples:
+        >>> [name for name in ("hub_token", "HF_TOKEN", "pad_token", "max_tokens", "prompt_key") if is_secret_key(name)]
+        ['hub_token', 'HF_TOKEN']
     """
     own = name.replace("/", ".").rpartition(".")[2]
     words = [word.lower() for word in _WORDS.findall(own)]
@@ -76,8 +77,9 @@ def is_secret_key(name: str) -> bool:
 def hide_url(url: str) -> str:
     """A URL without its user part, its query and its fragment. In what is no web address, a `?` may be a wildcard.
 
-    >>> hide_url("https://me:pw@host/rows.jsonl?access_token=abc")
-    'https://***@host/rows.jsonl?***'
+    Examples:
+        >>> hide_url("https://me:pw@host/rows.jsonl?access_token=abc")
+        'https://***@host/rows.jsonl?***'
     """
     scheme, is_url, rest = url.partition("://")
     if not is_url:
@@ -136,7 +138,8 @@ _DIGEST = re.compile(r"(?:sha256|groups|ends):[0-9a-f]{64}")
 
 
 def _is_secret(key: str, value: Any) -> bool:
-    if value is None or isinstance(value, bool) or value in ("", (), [], {}) or not is_secret_key(key):
+    is_empty = value is None or (isinstance(value, str | tuple | list | dict) and not value)
+    if is_empty or isinstance(value, bool) or not is_secret_key(key):
         return False
     return not (isinstance(value, str) and _DIGEST.fullmatch(value))
 

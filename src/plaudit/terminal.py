@@ -32,8 +32,9 @@ _PAGE = {c: escape for c, escape in _ESCAPES.items() if chr(c) != "\n"} | {ord("
 def clean_line(text: str, most: int = MOST) -> str:
     """A name or a text as one line: what a terminal would act on, line breaks too, as escapes; cut to `most`.
 
-    >>> clean_line("a\\x1b[31mb\\nc")
-    'a\\\\x1b[31mb\\\\nc'
+    Examples:
+        >>> clean_line("a\\x1b[31mb\\nc")
+        'a\\\\x1b[31mb\\\\nc'
     """
     text = text if len(text) <= most else f"{text[: max(0, most - 1)]}…"
     # Most text has nothing of the kind in it, and this test is far faster than a translation.

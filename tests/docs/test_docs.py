@@ -129,7 +129,7 @@ def test_no_page_knows_this_machine(page: Path) -> None:
 def test_flags_that_are_named_are_there(page: Path) -> None:
     known = set(re.findall(r"--[\w-]+", (ROOT / "tests/golden/flags.txt").read_text()))
     known |= {"--help", "--version", "--json", "--debug"}
-    benches = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "bench").glob("*.py"))
+    benches = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "bench").rglob("*.py"))
     known |= set(re.findall(r"\"(--[\w-]+)\"", benches))
     foreign = {"--nproc-per-node", "--no-deps", "--index-url", "--extra-index-url", "--rm", "--user"}  # pip's, docker's
     foreign |= {

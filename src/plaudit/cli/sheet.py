@@ -46,7 +46,7 @@ def show_section(title: str, rows: Iterable[Row], *, note: str = "") -> None:
 
 def lay_row(name: str, text: str, width: int) -> Text:
     """One row: the name, and the text beside it, folded under itself or, on a narrow screen, under the name."""
-    name, text = clean_line(name, max(NAME_WIDTH, width // 2)), clean_line(hide_text(text))
+    name, text = clean_line(name, max(NAME_WIDTH, width - 4)), clean_line(hide_text(text))
     first = f"  {name:<{NAME_WIDTH}}  " if name or width >= NARROW else "    "
     margin = " " * (NAME_WIDTH + 4 if width >= NARROW else 4)
     words = text.split()
