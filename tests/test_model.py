@@ -267,3 +267,36 @@ class TestModelsThatCannotShare:
         together = score(net, groups)
         for k, row in enumerate(groups[0]):
             assert score(net, [[row]])[0, 0] == together[0, k]
+
+
+@pytest.mark.parametrize("kind", ["longrope", "dynamic"])
+def test_packs_of_short_and_long_rows_keep_each_rows_rotary_frequencies(kind: str, tmp_path: Path) -> None:
+    """A pack is cut where frequencies differ: longrope and dynamic choose them by the longest row of a forward."""
+    rope: dict[str, object] = {"rope_type": kind, "rope_theta": 10_000.0, "original_max_position_embeddings": 64}
+    rope |= {"factor": 4.0} if kind == "dynamic" else {"short_factor": [1.0] * 4, "long_factor": [3.0] * 4}
+    limit = 64 if kind == "longrope" else 96
+    folder = save_model(tmp_path / kind, rope_parameters=rope, max_position_embeddings=96 if kind == "dynamic" else 512)
+    net = RewardNet.load(folder, dtype="float32", device="cpu")
+    assert net.backend == "blocks"
+    rng = np.random.default_rng(0)
+    start = rng.integers(7, 100, 20).astype(np.int32)
+    lengths = (5, limit - 20, limit - 19, limit + 30, limit + 60)
+    rows = [np.concatenate([start, rng.integers(7, 100, n).astype(np.int32)]) for n in lengths]
+    [pack] = build_packs([rows], PackSettings(budget=4096))
+    for read in (net.forward, lambda p: net.read_features(p)):
+        together = read(pack)
+        for place, (_, k) in enumerate(pack.members_L):
+            # A fresh model each time: transformers keeps the frequencies of the longest row that `dynamic` has seen.
+            fresh = RewardNet.load(folder, dtype="float32", device="cpu", backend=PLAIN)
+            [alone] = build_packs([[rows[k]]], PackSettings(budget=4096))
+            alone_read = fresh.forward(alone) if read == net.forward else fresh.read_features(alone)
+            torch.testing.assert_close(together[place], alone_read[0], rtol=1e-5, atol=1e-5)
+    net.zero_grad()
+    net(pack).sum().backward()
+    packed = {name: p.grad.clone() for name, p in net.named_parameters() if p.grad is not None}
+    net.zero_grad()
+    for row in rows:
+        net(build_packs([[row]], PackSettings(budget=4096))[0]).sum().backward()
+    for name, p in net.named_parameters():
+        if p.grad is not None:
+            torch.testing.assert_close(packed[name], p.grad, rtol=1e-4, atol=1e-5)

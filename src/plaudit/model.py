@@ -92,7 +92,7 @@ class RewardNet(nn.Module):
             self._plain_attention = "eager"
         self._feedforward = LeafFeedForward(hf.base_model)
         self.lock = ForwardLock()
-        _guard_rotary_embeddings(hf)
+        self.rotary_limit = _guard_rotary_embeddings(hf)
 
     @classmethod
     def load(
@@ -186,6 +186,9 @@ class RewardNet(nn.Module):
         Or one at each of the tokens `at`, for losses that read more than leaves.
         """
         with self.lock.shared():
+            if parts := self._split_by_length(pack):
+                self._refuse_tokens(at)
+                return self._join_parts(pack, [(places, self.forward(part)) for places, part in parts])
             if at is not None:
                 return self._score_tokens(pack, at)
             if self.backend == PLAIN:
@@ -230,6 +233,40 @@ class RewardNet(nn.Module):
             place_L=to_device(place_L.astype(np.int64), device),
         )
 
+    def _split_by_length(self, pack: Pack) -> list[tuple[list[int], Pack]]:
+        """Packs in which all rotary frequencies are those of each sequence alone, and whose leaves; [] if this one is.
+
+        `longrope` and `dynamic` choose one set of frequencies for a whole forward, by its longest sequence: longrope
+        one above a length and another below it, dynamic one for every length above it.
+        """
+        if self.rotary_limit is None or self.backend == PLAIN:
+            return []
+        limit, is_dynamic = self.rotary_limit
+        lengths_L = pack.tree.positions_T()[pack.tree.leaf_K] + 1
+        below, above = np.flatnonzero(lengths_L <= limit).tolist(), np.flatnonzero(lengths_L > limit).tolist()
+        classes = [below, *([k] for k in above)] if is_dynamic else [below, above]
+        classes = [places for places in classes if places]
+        if len(classes) < 2:
+            return []
+        settings = PackSettings(budget=pack.size, fixed=self.backend == ALIGNED)
+        return [
+            ([places[k] for _, k in part.members_L], part)
+            for places in classes
+            for part in build_packs([[pack.tree.sequence(k) for k in places]], settings)
+        ]
+
+    def _join_parts(self, pack: Pack, parts: Sequence[tuple[list[int], Tensor]]) -> Tensor:
+        places = torch.tensor([place for chosen, _ in parts for place in chosen], device=self.device)
+        return torch.cat([found for _, found in parts])[places.argsort()]
+
+    def _refuse_tokens(self, at: Tensor | None) -> None:
+        if at is not None:
+            raise ConfigError(
+                f"expected sequences on one side of {self.rotary_limit and self.rotary_limit[0]} tokens in a pack, got "
+                "both: this model's rotary frequencies depend on the length. Set render.max_length, or choose a loss "
+                "that reads the last token"
+            )
+
     def _score_tokens(self, pack: Pack, at: Tensor) -> Tensor:
         if self.backend == PLAIN:
             raise ConfigError(
@@ -257,6 +294,9 @@ class RewardNet(nn.Module):
     def hidden_leaves(self, pack: Pack, at: Tensor | None = None) -> Tensor:
         """The last hidden state at every leaf, or at these tokens, computed on the tree."""
         with self.lock.shared():
+            if parts := self._split_by_length(pack):
+                self._refuse_tokens(at)
+                return self._join_parts(pack, [(places, self.hidden_leaves(part)) for places, part in parts])
             prepared = self.prepare(pack)
             if at is not None:
                 return self._hidden(prepared, at)
@@ -300,7 +340,8 @@ class RewardNet(nn.Module):
         """The unshared path: rows of like length, padded on the right, through the classification model itself."""
         order = sorted(range(len(sequences)), key=lambda k: len(sequences[k]))
         scores: list[Tensor | None] = [None] * len(sequences)
-        step = 1 if self.reason == INVARIANT else PLAIN_ROWS
+        # Rows that are padded together would share rotary frequencies.
+        step = 1 if self.reason == INVARIANT or self.rotary_limit is not None else PLAIN_ROWS
         for at in range(0, len(order), step):
             chosen = order[at : at + step]
             for k, score in zip(chosen, self._score_rows([sequences[k] for k in chosen]), strict=True):
@@ -459,24 +500,41 @@ class RewardNet(nn.Module):
         }
 
 
-def _guard_rotary_embeddings(hf: PreTrainedModel) -> None:
-    """One thread at a time where position embeddings are changed by what a forward reads.
+def _guard_rotary_embeddings(hf: PreTrainedModel) -> tuple[int, bool] | None:
+    """One thread at a time where rotary frequencies are changed by what a forward reads.
 
     transformers writes the frequencies of these kinds into the module, and reads them there again in the same call.
+    Gives the length at which they change, and whether they change with every length above it; None for other models.
     """
+    found: tuple[int, bool] | None = None
     for module in hf.modules():
         kinds = getattr(module, "rope_type", None)
         kinds = kinds.values() if isinstance(kinds, Mapping) else [kinds]
         if any(isinstance(kind, str) and ("dynamic" in kind or kind == "longrope") for kind in kinds):
-            module.forward = _one_at_a_time(module.forward)
+            is_dynamic = any("dynamic" in str(kind) for kind in kinds)
+            module.forward = _one_at_a_time(module.forward, module if is_dynamic else None)
+            limits = [p.get("original_max_position_embeddings") for p in _rope_parameters(module.config)]
+            limit = min([int(x) for x in limits if x] or [int(module.original_max_seq_len)])
+            found = (limit if not is_dynamic else int(module.original_max_seq_len), is_dynamic)
+    return found
 
 
-def _one_at_a_time(function: Callable[..., Any]) -> Callable[..., Any]:
+def _rope_parameters(config: Any) -> list[Mapping[str, Any]]:
+    """The rotary parameters of a configuration; some have one set a layer type."""
+    parameters = getattr(config, "rope_parameters", None) or {}
+    return [parameters, *(p for p in parameters.values() if isinstance(p, Mapping))]
+
+
+def _one_at_a_time(function: Callable[..., Any], dynamic: Any = None) -> Callable[..., Any]:
     lock = threading.Lock()
 
     @wraps(function)
     def guarded(*args: Any, **kwargs: Any) -> Any:
         with lock:
+            if dynamic is not None:
+                # It keeps the frequencies of the longest sequence so far: a score would depend on those before it.
+                dynamic.max_seq_len_cached = dynamic.original_max_seq_len
+                dynamic.inv_freq = dynamic.original_inv_freq.to(dynamic.inv_freq.device, copy=True)
             return function(*args, **kwargs)
 
     return guarded
