@@ -50,8 +50,8 @@ WIDER = {
     "engine": ("test_score.py", "test_model.py", "test_attend.py", "test_render.py"),
     "losses": ("losses", "test_trainer.py"),
     "metrics": ("measure",),
-    "selection": ("select",),
-    "formats": ("formats",),
+    "selection": ("select", "test_nonfinite_tables.py"),
+    "formats": ("formats", "test_nonfinite_tables.py"),
     "corpus": ("test_corpus.py", "test_stream.py", "test_keys.py"),
 }
 

@@ -180,6 +180,11 @@ def test_a_buffer_shuffles(tmp_path: Path) -> None:
     assert abs(sum(order[:500]) / 500 - 499.5) < 60
 
 
+def test_the_longer_of_two_flows_comes_first_and_the_shorter_in_the_middle_of_its_share() -> None:
+    flows = [(iter([pair(name, "a", "b")] * n), float(n)) for name, n in (("x", 2), ("y", 6))]
+    assert "".join(str(group.prompt) for group in interleave(flows)) == "yxyyyxyy"
+
+
 def test_wrong_guesses_of_length_lose_nothing() -> None:
     flows = [(iter([pair(name, "a", "b")] * n), guess) for name, n, guess in (("x", 5, 100.0), ("y", 70, 0.5))]
     assert Counter(group.prompt for group in interleave(flows)) == {"x": 5, "y": 70}

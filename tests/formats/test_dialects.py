@@ -10,7 +10,8 @@ import pytest
 from plaudit.errors import CodingError, ConfigError, DataError
 from plaudit.formats import DIALECTS, Columns, detect_dialect, find_dialect
 from plaudit.formats.preference import vote_label
-from plaudit.group import Comparison, Group, Preference, Ranking, Ratings, Tie, pair
+from plaudit.formats.transcript import write_transcript
+from plaudit.group import Comparison, Completion, Group, Preference, Ranking, Ratings, Tie, pair
 
 U = {"role": "user", "content": "2+2?"}
 GOOD = {"role": "assistant", "content": "4"}
@@ -167,6 +168,15 @@ def test_a_prompt_that_the_answers_repeat_is_read_once() -> None:
 def test_plain_texts_without_a_prompt_stay_whole() -> None:
     group = DIALECTS["preference"].read({"chosen": "Q: 2+2? A: 4", "rejected": "Q: 2+2? A: 5"})
     assert group == pair("", "Q: 2+2? A: 4", "Q: 2+2? A: 5")
+
+
+@pytest.mark.parametrize(
+    "turn", [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Q", "name": "Ann"}]
+)
+def test_a_transcript_holds_plain_turns_of_users_and_assistants_only(turn: dict[str, str]) -> None:
+    group = Group(prompt=[turn, {"role": "user", "content": "Q"}], completions=(Completion(content="A"),))
+    with pytest.raises(DataError, match="transcripts hold text of users and assistants"):
+        write_transcript(group, 0)
 
 
 def test_a_transcript_becomes_turns() -> None:

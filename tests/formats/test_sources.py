@@ -19,6 +19,7 @@ import pytest
 
 from plaudit.errors import DataError
 from plaudit.formats import Reader, RowWriter, read_groups
+from plaudit.formats.rows import Document
 
 ROWS = [{"prompt": f"p{i}", "chosen": "a\u2028 é", "rejected": "b", "n": i} for i in range(20)]
 TEXT = "".join(json.dumps(row) + "\n" for row in ROWS)
@@ -388,3 +389,21 @@ def test_the_shared_data_reads_completely(data_folder: Path) -> None:
             assert "the rows hold no texts" in reader.notes[0]
         else:
             assert all(group.prompt for group in groups)
+
+
+def test_the_character_after_a_row_is_looked_for_within_one_rows_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The limit counts what is ahead, not what was read before."""
+    monkeypatch.setattr("plaudit.formats.rows.max_row_bytes", lambda: 50)
+
+    class Pieces(io.RawIOBase):
+        def __init__(self, *pieces: bytes) -> None:
+            self.pieces = list(pieces)
+
+        def read(self, size: int = -1) -> bytes:
+            return self.pieces.pop(0) if self.pieces else b""
+
+    document = Document(Pieces(b"x" * 60 + b"ab ", b"]"))  # type: ignore[arg-type]
+    document._at = 60
+    assert document.peek_after(2) == "]"
+    document = Document(Pieces(b"ab" + b" " * 60, b"]"))  # type: ignore[arg-type]
+    assert document.peek_after(2) == "", "further away than a row may be"

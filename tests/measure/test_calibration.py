@@ -157,3 +157,13 @@ def test_intervals_cover_closely(num: int, temperature: float) -> None:
     error, fitted = coverage(num, temperature, 500)
     print(f"{num} comparisons, temperature {temperature}: error {error:.3f}, temperature {fitted:.3f}")
     assert error > 0.87 and 0.92 < fitted < 0.98
+
+
+@pytest.mark.parametrize("unit", [1e-3, 1.0, 1e3])
+def test_a_temperature_and_its_interval_are_in_the_unit_of_the_scores(unit: float) -> None:
+    gaps, prompt = claimed(60, 1.7, np.random.default_rng(5)), np.arange(60)
+    found, interval = fit_temperature(gaps, prompt)
+    scaled, scaled_interval = fit_temperature(gaps * unit, prompt)
+    assert found is not None and interval is not None and scaled_interval is not None
+    assert scaled == pytest.approx(found * unit, rel=1e-6)
+    assert scaled_interval == pytest.approx([end * unit for end in interval], rel=1e-6)

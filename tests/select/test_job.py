@@ -124,6 +124,15 @@ def test_a_study_writes_its_numbers_and_its_page(tmp_path: Path) -> None:
     assert greedy["score"] == pytest.approx(curve[-1]["score"], abs=0.05)
 
 
+def test_two_completions_a_prompt_are_enough_to_choose_from(tmp_path: Path) -> None:
+    sample(tmp_path / "in.jsonl", groups=20, num=2)
+    report = study_best_of_n([str(tmp_path / "in.jsonl")], str(tmp_path / "bon"))
+    assert report["n_max"] == 2 and [point["n"] for point in report["curve"]] == [1, 2]
+    sample(tmp_path / "one.jsonl", groups=20, num=1)
+    with pytest.raises(ConfigError, match="at least two"):
+        study_best_of_n([str(tmp_path / "one.jsonl")], str(tmp_path / "none"))
+
+
 def test_without_gold_no_gold_is_made_up(tmp_path: Path) -> None:
     path = tmp_path / "in.jsonl"
     rows = sample(path)
