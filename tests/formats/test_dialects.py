@@ -179,6 +179,14 @@ def test_a_transcript_holds_plain_turns_of_users_and_assistants_only(turn: dict[
         write_transcript(group, 0)
 
 
+@pytest.mark.parametrize("name", ["preference", "hh"])
+def test_a_labels_annotator_is_written_where_the_format_has_a_column(name: str) -> None:
+    group = pair("Q", "A", "B")
+    named = replace(group, labels=(replace(group.labels[0], by="ann"),))
+    row = find_dialect(name).to_row(named)
+    assert row.get("by") == "ann"
+
+
 def test_a_transcript_becomes_turns() -> None:
     text = "\n\nHuman: hi\n\nAssistant: Hello!\n\nHuman: 2+2?\n\nAssistant: "
     group = DIALECTS["hh"].read({"chosen": text + "4\n\nreally", "rejected": text + "5"})

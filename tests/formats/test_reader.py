@@ -12,6 +12,7 @@ import pytest
 
 from plaudit.errors import CodingError, ConfigError, DataError
 from plaudit.formats import Columns, Reader, read_groups
+from plaudit.formats.reader import read_policy
 from plaudit.group import Completion, Group, Preference, Ratings
 
 GOOD: dict[str, Any] = {"prompt": "p", "chosen": "a", "rejected": "b"}
@@ -406,3 +407,27 @@ def test_memory_does_not_grow_with_a_large_file(tmp_path: Path, name: str) -> No
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert peaks[1] < peaks[0] * 1.2 + 1e6
+
+
+@pytest.mark.parametrize("bad_rows", ["skip=", "skip", "keep=a.jsonl", "=a.jsonl", ""])
+def test_a_policy_for_bad_rows_names_skip_and_a_path(bad_rows: str) -> None:
+    with pytest.raises(ConfigError, match="skip=PATH"):
+        read_policy(bad_rows)
+    assert read_policy("error") is None and read_policy("skip=a=b.jsonl") == "a=b.jsonl"
+
+
+def test_bad_rows_do_not_overwrite_a_file_that_is_read_by_another_name(tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text("{broken\n", encoding="utf-8")
+    (tmp_path / "link.jsonl").symlink_to(tmp_path / "rows.jsonl")
+    for read, aside in (("link.jsonl", "rows.jsonl"), ("rows.jsonl", "link.jsonl")):
+        with pytest.raises(ConfigError, match="would overwrite it"):
+            list(Reader(str(tmp_path / read), bad_rows=f"skip={tmp_path / aside}"))
+    assert (tmp_path / "rows.jsonl").read_text(encoding="utf-8") == "{broken\n"
+
+
+@pytest.mark.parametrize("names", ["ann", [1, 2], ["ann", None], {"a": 1, "b": 2}])
+def test_annotators_are_a_list_of_names(tmp_path: Path, names: object) -> None:
+    row = {"prompt": "q", "chosen": "a", "rejected": "b", "votes": [1, -1], "annotators": names}
+    (tmp_path / "votes.jsonl").write_text(json.dumps(row) + "\n", encoding="utf-8")
+    with pytest.raises(DataError, match="a list of names"):
+        list(Reader(str(tmp_path / "votes.jsonl")))

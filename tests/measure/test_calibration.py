@@ -9,6 +9,7 @@ import pytest
 import statsmodels.api as sm
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import brier_score_loss, log_loss
 
@@ -167,3 +168,13 @@ def test_a_temperature_and_its_interval_are_in_the_unit_of_the_scores(unit: floa
     assert found is not None and interval is not None and scaled_interval is not None
     assert scaled == pytest.approx(found * unit, rel=1e-6)
     assert scaled_interval == pytest.approx([end * unit for end in interval], rel=1e-6)
+
+
+def test_the_interval_of_a_temperature_has_students_reach_for_its_prompts() -> None:
+    gaps, prompt = np.array([2.0, 1.0, -0.5, 1.5, 0.7, -0.2]), np.array([0, 0, 1, 2, 3, 4])
+    found, interval = fit_temperature(gaps, prompt)
+    assert found is not None and interval is not None
+    wrong = 1 / (1 + np.exp(gaps / found))
+    slopes = np.bincount(prompt, wrong * gaps)
+    error = np.sqrt((slopes**2).sum() * 5 / 4) / (wrong * (1 - wrong) * gaps**2).sum() * found
+    assert np.log(interval) == pytest.approx(np.log(found) + stats.t.ppf([0.025, 0.975], 4) * error)

@@ -67,6 +67,13 @@ def test_texts_are_measured() -> None:
     assert table.lists_N.tolist() == [2, 0] and table.headings_N.tolist() == [1, 0] and table.bold_N.tolist() == [1, 0]
 
 
+def test_a_word_with_letters_beyond_ascii_is_one_word() -> None:
+    """The second byte of such a letter, 0x80 to 0xbf, is a part of the word."""
+    for letter in ("\u00c0", "\u00e0", "\u0100", "\u3000", "\U0001f600"):  # their last bytes: 80, a0, 80, 80, 80
+        table = build_table([pair("q", f"a{letter}b", "c")], [[1.0, 0.0]])
+        assert table.word_start_N.tolist()[1] == 1, letter
+
+
 def test_equal_words_have_equal_codes_and_are_there_once() -> None:
     table = build_table([pair("q", "The cat, the hat", "cat\nTHE")], [[1.0, 2.0]])
     first, second = (set(table.word_W[a:b].tolist()) for a, b in pairwise(table.word_start_N))

@@ -11,6 +11,7 @@ from scipy import optimize
 
 from plaudit.select import bound_kl, estimate_best, estimate_kl, estimate_wins, pessimistic_weights, soft_weights
 from plaudit.select.estimates import rank_weights
+from plaudit.select.law import _invert_bound
 
 
 def brute_best(value: list[float], score: list[float], n: int) -> float:
@@ -115,3 +116,9 @@ def test_gentler_choices_are_chances_and_meet_their_definitions() -> None:
         slow = np.maximum(score - level, 0) / beta / 50
         assert weight == pytest.approx(slow / slow.sum(), abs=1e-9)
     assert pessimistic_weights(np.array([1.0]), 0.5) == pytest.approx([1.0])
+
+
+def test_the_bound_on_kl_is_inverted() -> None:
+    for n in (1.5, 2.0, 7.0, 1000.0):
+        assert _invert_bound(math.log(n) - (n - 1) / n) == pytest.approx(n, rel=1e-9)
+    assert _invert_bound(math.log(2e6) - 1) is None
