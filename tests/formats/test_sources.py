@@ -311,6 +311,13 @@ def test_addresses_of_the_web(web: tuple[Path, str]) -> None:
             for row in ROWS:
                 writer.write(row)
         assert raws(f"{address}/{name}") == ROWS
+    import pyarrow as pa
+
+    table = pa.Table.from_pylist([{"prompt": "q", "chosen": "a", "rejected": "b"}])
+    for name, new in (("file.arrow", pa.ipc.new_file), ("stream.arrow", pa.ipc.new_stream)):
+        with new(str(folder / name), table.schema) as writer:
+            writer.write_table(table)
+        assert raws(f"{address}/{name}") == table.to_pylist()
     with pytest.raises(DataError, match="404"):
         Reader(f"{address}/none.jsonl")
 

@@ -87,6 +87,11 @@ def test_disagreements_are_the_widest_of_either_kind() -> None:
     assert found[0].a == pytest.approx(5 / (gap_a**2).mean() ** 0.5)
 
 
+def test_a_tie_of_one_model_is_no_disagreement() -> None:
+    one, other = (np.stack([np.array(gap), np.zeros(3)], axis=1).ravel() for gap in ([3.0, 2.0, 1.0], [0.0, -1.0, 0.0]))
+    assert [d.id for d in compare_scores(table_of(3), one, other).disagreements] == ["1"]
+
+
 def test_nothing_to_compare() -> None:
     table = table_of(5)
     found = compare_scores(table, np.full(10, np.nan), np.zeros(10))
