@@ -269,10 +269,15 @@ def _import_libraries() -> None:
     assert not any(name.split(".")[0] == "plaudit" for name in sys.modules)
 
 
-def _known_equivalent() -> dict[tuple[str, str, str], str]:
-    if not EQUIVALENT.exists():
-        return {}
-    return {(e["file"], e["before"], e["after"]): e["reason"] for e in json.loads(EQUIVALENT.read_text())}
+def _known_equivalent() -> dict[tuple[str, str, str, str], str]:
+    """Reasons by file, line of source, and change; numbers of lines move too often to name a place."""
+    known = json.loads(EQUIVALENT.read_text(encoding="utf-8"))
+    return {(e["file"], e["line"], e["before"], e["after"]): e["reason"] for e in known}
+
+
+def _name(mutant: Mutant) -> tuple[str, str, str, str]:
+    line = (PACKAGE / mutant.file).read_text(encoding="utf-8").splitlines()[mutant.line - 1].strip()
+    return mutant.file, line, mutant.before, mutant.after
 
 
 def main() -> int:
@@ -310,7 +315,7 @@ def main() -> int:
         free = [runner.copy_package(f"copy{n}") for n in range(args.workers)]
 
         def judge(mutant: Mutant) -> tuple[Mutant, str]:
-            if (mutant.file, mutant.before, mutant.after) in known:
+            if _name(mutant) in known:
                 return mutant, "equivalent"
             if (key := json.dumps(asdict(mutant))) in done:
                 return mutant, done[key]

@@ -107,6 +107,12 @@ def test_what_margins_mean_depends_on_the_loss() -> None:
     assert strengths.tolist() == [2.0]
 
 
+def test_the_strength_of_a_comparison_is_the_size_of_its_margin() -> None:
+    labels = [Preference(better=0, worse=1, margin=m) for m in (0.5, -0.5, None)]
+    settings = LossSettings(name=LossName.SCALED_BT, strength_unit=2.0)
+    assert built(group_of(2, *labels), settings).strength_C.tolist() == [0.25, 0.25, 1.0]
+
+
 def test_grades_are_cut_by_margin_and_a_label_without_one_has_none() -> None:
     chosen = LossSettings(name=LossName.ORDINAL, cuts=(1.0, 2.0))
     labels = [Preference(better=0, worse=1, margin=m) for m in (0.5, 1.0, 1.5, -2.5, None)]

@@ -70,6 +70,15 @@ def test_the_mean_is_over_groups() -> None:
     assert (found.rating_picked, found.rating_best) == (1.0, 5.0)
 
 
+def test_groups_without_labels_at_the_end_change_nothing() -> None:
+    labelled = group_of(3, Ranking(order=(0, 1, 2)))
+    alone = measure_ranking(build_table([labelled], [[3.0, 2.0, 1.0]]))
+    followed = measure_ranking(
+        build_table([labelled, group_of(3), group_of(2)], [[3.0, 2.0, 1.0], [0.0] * 3, [0.0] * 2])
+    )
+    assert alone is not None and followed == alone
+
+
 def test_one_above_the_others_is_no_order_among_the_others() -> None:
     labels = [Preference(better=0, worse=k) for k in (1, 2, 3)]
     for rest in ([1.0, 2.0, 3.0], [3.0, 1.0, 2.0]):

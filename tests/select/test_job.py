@@ -124,6 +124,19 @@ def test_a_study_writes_its_numbers_and_its_page(tmp_path: Path) -> None:
     assert greedy["score"] == pytest.approx(curve[-1]["score"], abs=0.05)
 
 
+def test_progress_counts_the_rows_that_were_read(tmp_path: Path) -> None:
+    sample(tmp_path / "in.jsonl", groups=3)
+    for job in (
+        lambda watch: study_best_of_n([str(tmp_path / "in.jsonl")], str(tmp_path / "bon"), watch=watch),
+        lambda watch: select_rows(
+            [str(tmp_path / "in.jsonl")], str(tmp_path / "out.jsonl"), SelectSettings(rule="best"), watch=watch
+        ),
+    ):
+        counted: list[int] = []
+        job(counted.append)
+        assert counted[-3:] == [1, 2, 3]
+
+
 def test_two_completions_a_prompt_are_enough_to_choose_from(tmp_path: Path) -> None:
     sample(tmp_path / "in.jsonl", groups=20, num=2)
     report = study_best_of_n([str(tmp_path / "in.jsonl")], str(tmp_path / "bon"))
