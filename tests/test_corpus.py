@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Iterable
 from itertools import permutations
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -22,11 +23,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from plaudit.corpus import Corpus, CorpusSettings, Part, read_corpus
+from plaudit.corpus.mixture import find_overlap
 from plaudit.corpus.settings import name_parts
 from plaudit.corpus.sift import Ledger, Sieve
 from plaudit.errors import ConfigError, DataError
 from plaudit.formats import Columns
-from plaudit.group import Completion, Group, Label, Preference, Ranking, Ratings, Tie
+from plaudit.group import Completion, Group, Label, Preference, Ranking, Ratings, Tie, pair
 from plaudit.keys import opening_key, prompt_key
 
 Json = dict[str, Any]
@@ -661,3 +663,13 @@ def test_real_evaluation_data_are_clean(data_folder: Path) -> None:
     corpus = read(str(data_folder / "train_hh.jsonl.gz"), evals=evals)
     assert list(corpus.evals) == ["bench_hhh", "bench_llmbar"]
     assert len(corpus.train) == 3837
+
+
+def test_prompts_that_continue_a_trained_conversation_are_counted_apart_from_shared_ones() -> None:
+    def example(opening: str, prompt: str) -> Any:
+        group = pair(prompt, "a", "b")
+        return SimpleNamespace(opening=opening, prompt=prompt, group=group)
+
+    evaluated = [example("x", "shared"), example("x", "continued"), example("y", "unrelated"), example("y", "other")]
+    found = find_overlap("eval", evaluated, {"shared"}, {"x"})
+    assert (found.num_prompts, found.num_shared, found.num_begun, found.examples) == (4, 1, 1, ("shared",))
