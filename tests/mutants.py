@@ -51,7 +51,7 @@ WIDER = {
     "losses": ("losses", "test_trainer.py"),
     "metrics": ("measure",),
     "selection": ("select", "test_nonfinite_tables.py"),
-    "formats": ("formats", "test_nonfinite_tables.py"),
+    "formats": ("formats", "test_nonfinite_tables.py", "test_changed_content.py"),
     "corpus": ("test_corpus.py", "test_stream.py", "test_keys.py"),
 }
 

@@ -673,3 +673,5 @@ def test_prompts_that_continue_a_trained_conversation_are_counted_apart_from_sha
     evaluated = [example("x", "shared"), example("x", "continued"), example("y", "unrelated"), example("y", "other")]
     found = find_overlap("eval", evaluated, {"shared"}, {"x"})
     assert (found.num_prompts, found.num_shared, found.num_begun, found.examples) == (4, 1, 1, ("shared",))
+    many = find_overlap("eval", [example("x", name) for name in "abcde"], set("abcde"), {"x"})
+    assert many.num_shared == 5 and many.examples == ("a", "b", "c")
