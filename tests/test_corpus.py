@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 from plaudit.corpus import Corpus, CorpusSettings, Part, read_corpus
 from plaudit.corpus.mixture import find_overlap
 from plaudit.corpus.settings import name_parts
-from plaudit.corpus.sift import Ledger, Sieve
+from plaudit.corpus.sift import Ledger, Sieve, is_contradiction
 from plaudit.errors import ConfigError, DataError
 from plaudit.formats import Columns
 from plaudit.group import Completion, Group, Label, Preference, Ranking, Ratings, Tie, pair
@@ -675,3 +675,21 @@ def test_prompts_that_continue_a_trained_conversation_are_counted_apart_from_sha
     assert (found.num_prompts, found.num_shared, found.num_begun, found.examples) == (4, 1, 1, ("shared",))
     many = find_overlap("eval", [example("x", name) for name in "abcde"], set("abcde"), {"x"})
     assert many.num_shared == 5 and many.examples == ("a", "b", "c")
+
+
+@pytest.mark.parametrize(
+    ("statements", "contradicts"),
+    [
+        ([(True, "ann", 1), (False, "ann", 2)], True),
+        ([(True, None, 1), (False, "ann", 2)], True),
+        ([(True, "ann", 1), (False, "bob", 2)], False),
+        ([(True, "ann", 1), (True, "ann", 2)], False),
+        ([(True, "ann", 1), (False, "ann", 1)], False),
+        ([(True, "ann", 1), (False, "bob", 2), (False, "ann", 3)], True),
+    ],
+    ids=["both ways", "by nobody in particular", "two annotators", "twice the same", "in one group", "the third"],
+)
+def test_a_contradiction_is_one_annotator_both_ways_in_two_groups(
+    statements: list[tuple[bool, str | None, int]], contradicts: bool
+) -> None:
+    assert is_contradiction(statements) is contradicts

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from labelled import AT_LEAVES, COMPARING, group_of, groups, list_sides, loss_settings, slow_loss
 from plaudit import DataError, Group, InternalError, Preference, Ranking, Ratings, Tie
 from plaudit.losses import Items, LossName, LossSettings, build_items, compute_loss, join_items, loss_of
+from plaudit.losses.attributes import standardise
 from plaudit.losses.thresholds import first_thresholds
 
 SCORES = st.lists(st.floats(-4, 4, width=16), min_size=5, max_size=5)
@@ -256,3 +257,9 @@ class TestAttributes:
         items = built(group, chosen)
         # Clarity -1 and 1; the two views of truth are 5 and 0 in the mean: -1 + 0.5 is below 1 + 0.
         assert (items.better_C.tolist(), items.worse_C.tolist()) == ([1], [0])
+
+
+def test_a_rating_is_standardised_by_the_mean_and_spread_of_its_attribute() -> None:
+    settings = LossSettings(name=LossName.REGRESSION, attributes=("a", "b"), means=(3.0, 1.0), spreads=(2.0, 0.5))
+    assert [standardise(5.0, n, settings) for n in (0, 1)] == [1.0, 8.0]
+    assert standardise(5.0, 0, LossSettings(name=LossName.REGRESSION)) == 5.0

@@ -21,6 +21,7 @@ from plaudit.measure import (
     measure_subsets,
 )
 from plaudit.measure.accuracy import count_right
+from plaudit.measure.baselines import _SAYINGS, Baseline, _raise_alarms
 from plaudit.measure.subsets import GAP_EDGES
 from plaudit.measure.words import RIDGE, _build_differences, _learn, score_words
 
@@ -195,3 +196,12 @@ def test_real_data_are_as_they_were_measured(
     for one, (low, high) in (("longest", longest), ("bag_of_words", words)):
         accuracy = found[one].accuracy
         assert accuracy is not None and low < accuracy < high
+
+
+@pytest.mark.parametrize(("low", "is_raised"), [(0.5, False), (0.501, True)])
+def test_a_label_leak_takes_an_interval_above_one_half(low: float, is_raised: bool) -> None:
+    [name, *_] = _SAYINGS
+    baseline = Baseline(
+        accuracy=0.95, accuracy_ci=(low, 1.0), lead=0.0, lead_ci=None, lead_p=None, discordant_prompts=0
+    )
+    assert bool(_raise_alarms({name: baseline})) is is_raised

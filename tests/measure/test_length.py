@@ -207,3 +207,11 @@ def test_style_is_found_where_it_is_planted() -> None:
     assert list(found) == ["lists", "headings", "bold"]
     assert found["lists"].correlation is not None and found["lists"].correlation > 0.6
     assert found["headings"].correlation is None and found["bold"].correlation_ci is None
+
+
+def test_a_constant_correlates_with_nothing() -> None:
+    ramp, place = np.arange(6.0), np.zeros(6, np.int64)
+    for constant in (np.zeros(6), np.full(6, 0.1)):
+        for x, y in ((constant, ramp), (ramp, constant)):
+            found = correlate_within(x, y, place, seed=0)
+            assert (found.correlation, found.spearman) == (None, None)

@@ -185,3 +185,16 @@ def test_no_verdict_is_false_in_more_than_one_of_twenty(bench: ModuleType) -> No
             share = bench.measure(case, num, 2_000)
             print(f"{case.verdict}, {case.setting}, {num} prompts: {share:.1%}")
             assert share <= 0.05 + 3 * (0.05 * 0.95 / repeats) ** 0.5
+
+
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_p_is_raised_where_the_interval_holds_zero(sign: float) -> None:
+    """Six prompts of unequal size that all agree: the sign-flip test alone would reject, the interval does not."""
+    agreeing, prompts = np.full(10, sign), np.array([0, 1, 2, 3, 4, 4, 4, 4, 5, 5])
+    found = paired_mean(agreeing, prompts, seed=0)
+    assert sign_flip_p(np.bincount(prompts, 2 * agreeing).astype(np.int64)) == 0.03125
+    assert found.interval is not None and found.interval[0] < 0 < found.interval[1] and found.p == ALPHA
+    mixed = np.concatenate([agreeing, [0.0, 0.0, -sign]])
+    where = np.concatenate([prompts, [0, 1, 6]])
+    found = paired_mean(mixed, where, seed=0)
+    assert ALPHA <= found.p <= 1

@@ -135,3 +135,10 @@ def test_words_that_were_seen_are_not_all_remembered(monkeypatch: pytest.MonkeyP
         builder.add(row, [0.0, 0.0])
         assert len(builder._codes) < 16
     np.testing.assert_array_equal(builder.finish().word_W, whole.word_W)
+
+
+def test_long_texts_of_a_mistake_are_cut_and_say_so() -> None:
+    texts = ["x" * (MOST_TEXT + 7) for _ in range(3)]
+    (mistake,) = build_table([pair(*texts)], [[0.0, 1.0]]).mistakes
+    for text in (mistake.prompt, mistake.better, mistake.worse):
+        assert text == "x" * MOST_TEXT + " … (7 more characters)"

@@ -140,6 +140,7 @@ def test_progress_counts_the_rows_that_were_read(tmp_path: Path) -> None:
 def test_two_completions_a_prompt_are_enough_to_choose_from(tmp_path: Path) -> None:
     sample(tmp_path / "in.jsonl", groups=20, num=2)
     report = study_best_of_n([str(tmp_path / "in.jsonl")], str(tmp_path / "bon"))
+    assert report["empty_rows"] == 0
     assert report["n_max"] == 2 and [point["n"] for point in report["curve"]] == [1, 2]
     sample(tmp_path / "one.jsonl", groups=20, num=1)
     with pytest.raises(ConfigError, match="at least two"):
