@@ -193,7 +193,7 @@ def slow_loss(
             loss, num = slow_order(tiers, scores, settings)
             if num > 0 and weight_of(label, settings):
                 ranked = [scores[k] for tier in tiers for k in tier]
-                off = (len(ranked) - 1) * (2 * sum(ranked) / len(ranked)) ** 2
+                off = num * (2 * sum(ranked) / len(ranked)) ** 2
                 found.append((loss + center * off, weight_of(label, settings), num))
     else:
         for side in list_sides(group, is_there, settings):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
 from types import ModuleType
@@ -25,18 +26,21 @@ from plaudit.measure.significance import (
     skew_proof_interval,
     skew_proof_reach,
 )
+from plaudit.select import curve
 
 BENCH = Path(__file__).resolve().parents[2] / "bench"
 
 
 @pytest.fixture(scope="module")
-def bench() -> ModuleType:
+def bench() -> Iterator[ModuleType]:
+    strengths = curve.STRENGTHS  # the script leaves them out for the time that its process lives
     spec = importlib.util.spec_from_file_location("bench_verdicts", BENCH / "verdicts.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)
-    return module
+    yield module
+    curve.STRENGTHS = strengths
 
 
 @given(st.lists(st.integers(-6, 6), max_size=9))
