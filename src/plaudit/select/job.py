@@ -152,7 +152,7 @@ def select_rows(
         found = Selected()
         bar = _find_bar(intake, settings) if settings.rule == "top" and settings.overall else None
         found.threshold = bar.threshold if bar else None
-        with intake.reader(is_last=True) as reader, RowWriter(out, keeps_nonfinite=True) as writer:
+        with intake.reader(is_last=True) as reader, RowWriter(out) as writer:
             for row in reader:
                 candidates = read_candidates(row, settings.by)
                 for written in _choose(found, candidates, shape, settings, bar):
