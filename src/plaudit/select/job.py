@@ -17,7 +17,6 @@ import numpy as np
 
 from plaudit.errors import ConfigError, DataError
 from plaudit.formats import RowWriter
-from plaudit.formats.writer import say_nulled
 from plaudit.group import Content
 from plaudit.intake import Intake, ReadSettings
 from plaudit.select.candidates import NO_ROWS, By, Candidates, Eligible, rank_eligible, read_candidates
@@ -164,7 +163,6 @@ def select_rows(
             found.notes += reader.notes
             if not found.groups:
                 raise DataError(NO_ROWS)
-        found.notes += say_nulled(writer.nulled)
         return found
     finally:
         intake.close()
