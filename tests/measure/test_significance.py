@@ -198,7 +198,6 @@ def test_p_is_raised_where_the_interval_holds_zero(sign: float) -> None:
     found = paired_mean(agreeing, prompts, seed=0)
     assert sign_flip_p(np.bincount(prompts, 2 * agreeing).astype(np.int64)) == 0.03125
     assert found.interval is not None and found.interval[0] < 0 < found.interval[1] and found.p == ALPHA
-    mixed = np.concatenate([agreeing, [0.0, 0.0, -sign]])
-    where = np.concatenate([prompts, [0, 1, 6]])
+    mixed, where = sign * np.array([1.0] * 8 + [0.0]), np.array([0, 1, 2, 2, 2, 3, 4, 5, 6])
     found = paired_mean(mixed, where, seed=0)
-    assert ALPHA <= found.p <= 1
+    assert found.interval is not None and found.interval[0] < 0 < found.interval[1] and found.p == ALPHA
