@@ -693,3 +693,9 @@ def test_a_contradiction_is_one_annotator_both_ways_in_two_groups(
     statements: list[tuple[bool, str | None, int]], contradicts: bool
 ) -> None:
     assert is_contradiction(statements) is contradicts
+
+
+def test_parts_of_one_hub_data_set_are_told_apart_by_config_and_split() -> None:
+    paths = ("hub:owner/name", "hub:owner/name:config@test", "hub:owner/name:other@test", "hub:else/name")
+    names = name_parts([Part(path=path) for path in paths])
+    assert names == ["owner-name", "config-test-name", "other-test-name", "else-name"]

@@ -71,11 +71,10 @@ def test_the_mean_is_over_groups() -> None:
 
 
 def test_groups_without_labels_at_the_end_change_nothing() -> None:
-    labelled = group_of(3, Ranking(order=(0, 1, 2)))
-    alone = measure_ranking(build_table([labelled], [[3.0, 2.0, 1.0]]))
-    followed = measure_ranking(
-        build_table([labelled, group_of(3), group_of(2)], [[3.0, 2.0, 1.0], [0.0] * 3, [0.0] * 2])
-    )
+    labelled = [group_of(3, Ranking(order=(0, 1, 2))), group_of(3, Ranking(order=(2, 1, 0)))]
+    scores = [[3.0, 2.0, 1.0], [3.0, 1.0, 2.0]]
+    alone = measure_ranking(build_table(labelled, scores))
+    followed = measure_ranking(build_table([*labelled, group_of(3), group_of(2)], [*scores, [0.0] * 3, [0.0] * 2]))
     assert alone is not None and followed == alone
 
 
