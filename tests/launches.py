@@ -130,11 +130,11 @@ def farthest(ours: Path, theirs: Path) -> tuple[float, float]:
     assert a.keys() == b.keys() and {"loss", "eval_loss", "eval_accuracy"} <= a.keys()
     assert {name: len(x) for name, x in a.items()} == {name: len(x) for name, x in b.items()}
     gap = max(abs(x - y) for name in a for x, y in zip(a[name], b[name], strict=True))
-    # A weight that is NaN in both is equal in both.
-    ours_w, theirs_w = ({name: x.nan_to_num() for name, x in weights_of(run).items()} for run in (ours, theirs))
-    both = zip(weights_of(ours).values(), weights_of(theirs).values(), strict=True)
-    assert all(torch.equal(a.isnan(), b.isnan()) for a, b in both)
+    ours_w, theirs_w = weights_of(ours), weights_of(theirs)
     assert ours_w.keys() == theirs_w.keys()
+    # A weight that is NaN in both is equal in both.
+    assert all(torch.equal(ours_w[name].isnan(), theirs_w[name].isnan()) for name in ours_w)
+    ours_w, theirs_w = ({name: x.nan_to_num() for name, x in w.items()} for w in (ours_w, theirs_w))
     size = torch.stack([x.float().norm() for x in theirs_w.values()]).norm()
     apart = torch.stack([(ours_w[n].float() - theirs_w[n].float()).norm() for n in theirs_w]).norm()
     return gap, float(apart / size)
