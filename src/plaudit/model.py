@@ -513,9 +513,9 @@ def _guard_rotary_embeddings(hf: PreTrainedModel) -> tuple[int, bool] | None:
         if any(isinstance(kind, str) and ("dynamic" in kind or kind == "longrope") for kind in kinds):
             is_dynamic = any("dynamic" in str(kind) for kind in kinds)
             module.forward = _one_at_a_time(module.forward, module if is_dynamic else None)
-            limits = [p.get("original_max_position_embeddings") for p in _rope_parameters(module.config)]
-            limit = min([int(x) for x in limits if x] or [int(module.original_max_seq_len)])
-            found = (limit if not is_dynamic else int(module.original_max_seq_len), is_dynamic)
+            given = [p.get("original_max_position_embeddings") for p in _rope_parameters(module.config)]
+            stated = [] if is_dynamic else [int(length) for length in given if length]
+            found = (min(stated, default=int(module.original_max_seq_len)), is_dynamic)
     return found
 
 
@@ -533,8 +533,12 @@ def _one_at_a_time(function: Callable[..., Any], dynamic: Any = None) -> Callabl
         with lock:
             if dynamic is not None:
                 # It keeps the frequencies of the longest sequence so far: a score would depend on those before it.
-                dynamic.max_seq_len_cached = dynamic.original_max_seq_len
-                dynamic.inv_freq = dynamic.original_inv_freq.to(dynamic.inv_freq.device, copy=True)
+                # Models with several kinds of layers have one set for each, by its name as a prefix.
+                for name in [n for n in (*vars(dynamic), *dynamic._buffers) if n.endswith("original_inv_freq")]:
+                    prefix = name.removesuffix("original_inv_freq")
+                    current = getattr(dynamic, f"{prefix}inv_freq")
+                    setattr(dynamic, f"{prefix}max_seq_len_cached", dynamic.original_max_seq_len)
+                    setattr(dynamic, f"{prefix}inv_freq", getattr(dynamic, name).to(current.device, copy=True))
             return function(*args, **kwargs)
 
     return guarded
